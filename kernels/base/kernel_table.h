@@ -1,0 +1,107 @@
+#ifndef LACUNA_KERNELS_BASE_KERNEL_TABLE_H_
+#define LACUNA_KERNELS_BASE_KERNEL_TABLE_H_
+
+#include <cstdint>
+
+#include "kernels/base/activation.h"
+#include "kernels/base/dtype.h"
+#include "kernels/base/row_matrix.h"
+
+namespace lacuna {
+
+// One paged key/value cache seen from one layer. Positions are grouped in blocks of `block_size`;
+// within a block the layout of both keys and values is [kv_heads, block_size, head_dim] float32.
+struct KvView {
+  float* keys = nullptr;    // [num_blocks, kv_heads, block_size, head_dim]
+  float* values = nullptr;  // [num_blocks, kv_heads, block_size, head_dim]
+  int64_t block_size = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+
+  // Offset, in floats, of one head's vector for a position inside a block. Always inlined, so that
+  // the per-ISA sources emit no copy that the linker could share.
+  [[gnu::always_inline]] int64_t Offset(int64_t block, int64_t kv_head, int64_t slot) const {
+    return ((block * kv_heads + kv_head) * block_size + slot) * head_dim;
+  }
+};
+
+// Attention of one token: all query heads that share one key/value head.
+struct AttentionArgs {
+  const float* q = nullptr;              // [group, head_dim]
+  float* out = nullptr;                  // [group, head_dim]
+  int64_t group = 0;                     // query heads per key/value head
+  int64_t kv_head = 0;                   // which key/value head
+  int64_t context = 0;                   // attend to positions first .. context - 1
+  int64_t first = 0;                     // > 0 with a sliding window
+  const int32_t* block_table = nullptr;  // position p lives in block block_table[p / block_size]
+  KvView kv;
+  float scale = 1.0f;       // usually 1 / sqrt(head_dim)
+  float* scores = nullptr;  // scratch, at least group * (context - first + 16) floats
+};
+
+// The compute kernels of one instruction set. Plain function pointers, chosen once at start.
+//
+// Every function is pure, thread-compatible and takes disjoint outputs, so callers split work over
+// threads by rows, tokens or columns. For each output element the sequence of floating-point
+// operations is fixed by the shapes alone: it does not depend on how many tokens, rows or columns
+// one call covers. That is what makes results equal for any batch, chunk, thread count, and for
+// the sparse and the dense path. It holds within one ISA, not across ISAs.
+//
+// Arrays are float32, need no alignment and may have any length >= 0. Rows are of the dtype by
+// which the pointer was looked up.
+struct KernelTable {
+  const char* isa;  // "generic", "avx2" or "avx512"
+
+  // out[i] = dot(x[0..k), rows[i][0..k)) for i in [0, n).
+  void (*dot_rows[kNumDTypes])(const float* x, int64_t k, const void* const* rows, int64_t n,
+                               float* out);
+
+  // y[c] += a[0]*rows[0][c] + a[1]*rows[1][c] + ... for c in [0, cols), added in ascending i, one
+  // multiply-add each (fused, except in "generic"). Rows point at the first of the `cols` wanted
+  // elements.
+  void (*axpy_rows[kNumDTypes])(const float* a, const void* const* rows, int64_t n, int64_t cols,
+                                float* y);
+
+  // y[t*y_stride + r] = dot(x[t*x_stride ..], w.row(r)) + (bias ? bias[r] : 0)
+  // for t in [0, tokens) and r in [row_begin, row_end). Equal bit for bit to dot_rows.
+  void (*linear[kNumDTypes])(const float* x, int64_t x_stride, int64_t tokens, const RowMatrix& w,
+                             int64_t row_begin, int64_t row_end, const float* bias, float* y,
+                             int64_t y_stride);
+
+  // y[t*y_stride + c] += sum over j in [0, w.rows) of a[t*a_stride + j] * w.row(j)[c], ascending j,
+  // for c in [col_begin, col_end): the dense twin of axpy_rows, equal to it bit for bit (adding a
+  // zero times a finite weight changes nothing).
+  void (*linear_transposed[kNumDTypes])(const float* a, int64_t a_stride, int64_t tokens,
+                                        const RowMatrix& w, int64_t col_begin, int64_t col_end,
+                                        float* y, int64_t y_stride);
+
+  // gate[i] = activation(gate[i]) in place for i in [0, n). Writes first_index + i of each result
+  // that is not zero to `indices` (room for n + 16), ascending, and returns how many there are.
+  // kSilu counts exact zeros as inactive too.
+  int64_t (*activate)(Activation activation, float* gate, int64_t n, int32_t first_index,
+                      int32_t* indices);
+
+  // out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]. `out` may be `x`.
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
+
+  // out[i] = (x[i] - mean) / sqrt(variance + eps) * weight[i] + bias[i]. `out` may be `x`.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, int64_t n,
+                     float* out);
+
+  // Rotates each of `heads` vectors [head_dim] of x in place, pairing i with i + head_dim/2 (the
+  // Hugging Face "rotate half" convention). cos and sin: [head_dim / 2] for this position.
+  void (*rope)(float* x, const float* cos, const float* sin, int64_t heads, int64_t head_dim);
+
+  // softmax(scale * q . k) . v, see AttentionArgs. Positions are visited in ascending order.
+  void (*attention)(const AttentionArgs& args);
+
+  // y[i] += scale * x[i].
+  void (*add_scaled)(float scale, const float* x, int64_t n, float* y);
+
+  // out[i] = float(row[i]): a row of an embedding table.
+  void (*widen[kNumDTypes])(const void* row, int64_t n, float* out);
+};
+
+}  // namespace lacuna
+
+#endif  // LACUNA_KERNELS_BASE_KERNEL_TABLE_H_

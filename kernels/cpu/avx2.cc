@@ -1,0 +1,75 @@
+#include <immintrin.h>
+
+#include "kernels/cpu/isa_tables.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/cpu/table_inl.h"
+
+namespace lacuna {
+namespace {
+
+struct Avx2 {
+  using F = __m256;
+  static constexpr int64_t kLanes = 8;
+  static constexpr int kTileTokens = 3;  // 12 + 3 + 1 of 16 registers
+
+  static LACUNA_INLINE F Set(float s) { return _mm256_set1_ps(s); }
+  static LACUNA_INLINE F Load(const float* p) { return _mm256_loadu_ps(p); }
+  static LACUNA_INLINE F Load(const Bf16* p) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  }
+  static LACUNA_INLINE void Store(float* p, F a) { _mm256_storeu_ps(p, a); }
+  static LACUNA_INLINE F Fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static LACUNA_INLINE F Max(F a, F b) { return _mm256_max_ps(a, b); }
+  static LACUNA_INLINE F Min(F a, F b) { return _mm256_min_ps(a, b); }
+  static LACUNA_INLINE F Round(F a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  static LACUNA_INLINE F ScalePow2(F a, F n) {
+    // In two factors, since 2^n alone may be out of range.
+    const __m256i whole = _mm256_cvtps_epi32(n);
+    const __m256i half = _mm256_srai_epi32(whole, 1);
+    return a * Pow2(half) * Pow2(_mm256_sub_epi32(whole, half));
+  }
+
+  static LACUNA_INLINE float Sum(F a) {
+    float out[4];
+    Sum4(a, a, a, a, out);
+    return out[0];
+  }
+  static LACUNA_INLINE void Sum4(F a, F b, F c, F d, float* out) {
+    __m128 r0 = Halves(a), r1 = Halves(b), r2 = Halves(c), r3 = Halves(d);
+    _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+    _mm_storeu_ps(out, (r0 + r2) + (r1 + r3));
+  }
+  static LACUNA_INLINE float MaxLane(F a) {
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+  }
+
+  static LACUNA_INLINE F Relu(F a) { return _mm256_and_ps(_mm256_cmp_ps(a, F{}, _CMP_NLE_UQ), a); }
+  static LACUNA_INLINE F FatRelu(F a, F t) {
+    return _mm256_and_ps(_mm256_cmp_ps(a, t, _CMP_NLT_UQ), a);
+  }
+  static LACUNA_INLINE int StoreActive(F a, int32_t base, int32_t* out) {
+    int active = _mm256_movemask_ps(_mm256_cmp_ps(a, F{}, _CMP_NEQ_UQ));
+    int count = 0;
+    for (; active != 0; active &= active - 1) out[count++] = base + __builtin_ctz(active);
+    return count;
+  }
+
+ private:
+  static LACUNA_INLINE F Pow2(__m256i n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+  }
+  static LACUNA_INLINE __m128 Halves(F a) {
+    return _mm256_castps256_ps128(a) + _mm256_extractf128_ps(a, 1);
+  }
+};
+
+}  // namespace
+
+constinit const KernelTable kAvx2Table = MakeTable<Avx2>("avx2");
+
+}  // namespace lacuna

@@ -1,0 +1,44 @@
+#include "kernels/cpu/cpu_kernels.h"
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/cpu/isa_tables.h"
+
+namespace lacuna {
+namespace {
+
+bool CpuHasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+bool CpuHasAvx512() {
+  return CpuHasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+}  // namespace
+
+std::vector<const KernelTable*> SupportedCpuKernels() {
+  std::vector<const KernelTable*> tables = {&kGenericTable};
+  if (CpuHasAvx2()) tables.push_back(&kAvx2Table);
+  if (CpuHasAvx512()) tables.push_back(&kAvx512Table);
+  return tables;
+}
+
+absl::StatusOr<const KernelTable*> SelectCpuKernels(std::string_view isa) {
+  const absl::string_view name(isa.data(), isa.size());  // Debian's is not std::string_view
+  const std::vector<const KernelTable*> supported = SupportedCpuKernels();
+  if (isa.empty()) return supported.back();
+  for (const KernelTable* table : supported) {
+    if (isa == table->isa) return table;
+  }
+  for (const KernelTable* table : {&kAvx2Table, &kAvx512Table}) {
+    if (isa == table->isa) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("this CPU cannot run the instruction set \"", name,
+                       "\"; the best it can is \"", supported.back()->isa, "\""));
+    }
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "unknown instruction set \"", name, "\", expected \"generic\", \"avx2\" or \"avx512\""));
+}
+
+}  // namespace lacuna

@@ -1,0 +1,23 @@
+#ifndef LACUNA_KERNELS_CPU_CPU_KERNELS_H_
+#define LACUNA_KERNELS_CPU_CPU_KERNELS_H_
+
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/base/kernel_table.h"
+
+namespace lacuna {
+
+// The tables that this machine can run, slowest first; "generic" is always among them.
+// The pointers live for ever.
+std::vector<const KernelTable*> SupportedCpuKernels();
+
+// The table to use: the one named `isa` ("generic", "avx2", "avx512"), or the fastest supported
+// one if `isa` is empty. INVALID_ARGUMENT for an unknown name, FAILED_PRECONDITION if this CPU
+// lacks it. Callers pass the environment variable LACUNA_ISA.
+absl::StatusOr<const KernelTable*> SelectCpuKernels(std::string_view isa);
+
+}  // namespace lacuna
+
+#endif  // LACUNA_KERNELS_CPU_CPU_KERNELS_H_

@@ -1,0 +1,82 @@
+#include "kernels/cpu/isa_tables.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/cpu/table_inl.h"
+
+namespace lacuna {
+namespace {
+
+// The compiler's own four-lane vectors: SSE2 on every x86-64.
+struct Generic {
+  using F = float __attribute__((vector_size(16)));
+  using I = int32_t __attribute__((vector_size(16)));
+  using H = uint16_t __attribute__((vector_size(16)));
+  using L = uint64_t __attribute__((vector_size(16)));
+  static constexpr int64_t kLanes = 4;
+  static constexpr int kTileTokens = 2;  // 8 + 2 + 1, and a product, of 16 registers
+
+  static LACUNA_INLINE F Set(float s) { return F{s, s, s, s}; }
+  static LACUNA_INLINE F Load(const float* p) {
+    F a;
+    __builtin_memcpy(&a, p, sizeof(a));
+    return a;
+  }
+  static LACUNA_INLINE F Load(const Bf16* p) {
+    // Each element becomes the upper half of a lane.
+    uint64_t bits;
+    __builtin_memcpy(&bits, p, sizeof(bits));
+    const H upper = reinterpret_cast<H>(L{bits, 0});
+    return reinterpret_cast<F>(__builtin_shufflevector(H{}, upper, 0, 8, 1, 9, 2, 10, 3, 11));
+  }
+  static LACUNA_INLINE void Store(float* p, F a) { __builtin_memcpy(p, &a, sizeof(a)); }
+  static LACUNA_INLINE F Fma(F a, F b, F c) { return a * b + c; }
+  static LACUNA_INLINE F Max(F a, F b) { return Select(a > b, a, b); }
+  static LACUNA_INLINE F Min(F a, F b) { return Select(a < b, a, b); }
+  static LACUNA_INLINE F Round(F a) {
+    // 1.5 * 2^23: in its binade neighbouring floats are 1 apart.
+    const F magic = Set(12582912.0f);
+    return (a + magic) - magic;
+  }
+  static LACUNA_INLINE F ScalePow2(F a, F n) {
+    // In two factors, since 2^n alone may be out of range.
+    const I whole = __builtin_convertvector(n, I);
+    const I half = whole >> 1;
+    return a * Pow2(half) * Pow2(whole - half);
+  }
+
+  static LACUNA_INLINE float Sum(F a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+  static LACUNA_INLINE void Sum4(F a, F b, F c, F d, float* out) {
+    out[0] = Sum(a);
+    out[1] = Sum(b);
+    out[2] = Sum(c);
+    out[3] = Sum(d);
+  }
+  static LACUNA_INLINE float MaxLane(F a) {
+    const float even = a[0] > a[2] ? a[0] : a[2];
+    const float odd = a[1] > a[3] ? a[1] : a[3];
+    return even > odd ? even : odd;
+  }
+
+  static LACUNA_INLINE F Relu(F a) { return Select(a <= F{}, F{}, a); }
+  static LACUNA_INLINE F FatRelu(F a, F t) { return Select(a < t, F{}, a); }
+  static LACUNA_INLINE int StoreActive(F a, int32_t base, int32_t* out) {
+    int count = 0;
+    for (int i = 0; i < kLanes; ++i) {
+      out[count] = base + i;
+      count += a[i] != 0.0f;
+    }
+    return count;
+  }
+
+ private:
+  static LACUNA_INLINE F Select(I mask, F yes, F no) {
+    return reinterpret_cast<F>((mask & reinterpret_cast<I>(yes)) |
+                               (~mask & reinterpret_cast<I>(no)));
+  }
+  static LACUNA_INLINE F Pow2(I n) { return reinterpret_cast<F>((n + 127) << 23); }
+};
+
+}  // namespace
+
+constinit const KernelTable kGenericTable = MakeTable<Generic>("generic");
+
+}  // namespace lacuna

@@ -1,0 +1,114 @@
+#ifndef LACUNA_KERNELS_CPU_SIMD_H_
+#define LACUNA_KERNELS_CPU_SIMD_H_
+
+#include <stdint.h>
+
+#include "kernels/base/row_matrix.h"
+
+// What the per-ISA sources (generic.cc, avx2.cc, avx512.cc) share with the *_inl.h templates.
+//
+// Each of them is compiled for its own instruction set, so nothing in it may be emitted as a weak
+// symbol: the linker would pick one copy for the whole program, perhaps one this CPU cannot run.
+// Hence they include C headers and the plain structs of kernels/base only, and every template is
+// instantiated over a vector type of an anonymous namespace, which gives it internal linkage.
+//
+// A vector type V has
+//   F                          kLanes floats; + - * / are the compiler's own on vectors
+//   kTileTokens                tokens per register tile: kTileTokens * 4 accumulators,
+//                              kTileTokens inputs and one weight fit into the registers
+//   Set(s)  Load(float*)  Load(Bf16*)  Store(float*, F)
+//   Fma(a, b, c)               a * b + c; rounded once, except in "generic"
+//   Max(a, b)  Min(a, b)       b where either is NaN
+//   Round(a)                   to the nearest integer, |a| < 2^22
+//   ScalePow2(a, n)            a * 2^n for integers n in [-151, 129]
+//   Sum(a)  Sum4(a, b, c, d, float out[4])
+//                              sums of all lanes, pairing lane i with i + kLanes/2, then
+//                              i + kLanes/4 and so on: equal bit for bit
+//   MaxLane(a)                 NaN lanes may be ignored
+//   Relu(a)  FatRelu(a, t)     0 where a <= 0 (a < t), else a: a NaN stays
+//   StoreActive(a, base, int32_t* out)
+//                              writes base + i for each lane i with a != 0 (a NaN counts),
+//                              ascending, possibly garbage after them up to kLanes; returns how
+//                              many
+
+#define LACUNA_INLINE inline __attribute__((always_inline))
+#define LACUNA_INLINE_LAMBDA __attribute__((always_inline))
+
+#ifdef __clang__
+#define LACUNA_UNROLL _Pragma("unroll")
+#else
+#define LACUNA_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace lacuna {
+
+// The upper half of a float32.
+struct Bf16 {
+  uint16_t bits;
+};
+
+// The first n elements at p (0 < n <= kLanes), in the first lanes; `pad` in the others.
+template <class V>
+LACUNA_INLINE typename V::F LoadN(const float* p, int64_t n, float pad = 0.0f) {
+  if (n == V::kLanes) return V::Load(p);
+  float lanes[V::kLanes];
+  V::Store(lanes, V::Set(pad));
+  __builtin_memcpy(lanes, p, n * sizeof(float));
+  return V::Load(lanes);
+}
+template <class V>
+LACUNA_INLINE typename V::F LoadN(const Bf16* p, int64_t n) {
+  if (n == V::kLanes) return V::Load(p);
+  Bf16 lanes[V::kLanes] = {};
+  __builtin_memcpy(lanes, p, n * sizeof(Bf16));
+  return V::Load(lanes);
+}
+
+// Stores the first n lanes (0 < n <= kLanes).
+template <class V>
+LACUNA_INLINE void StoreN(float* p, int64_t n, typename V::F a) {
+  if (n == V::kLanes) {
+    V::Store(p, a);
+    return;
+  }
+  float lanes[V::kLanes];
+  V::Store(lanes, a);
+  __builtin_memcpy(p, lanes, n * sizeof(float));
+}
+
+// Calls f(i, m) for i = 0, kLanes, ... below n, where m = min(kLanes, n - i).
+template <class V, class Function>
+LACUNA_INLINE void ForVectors(int64_t n, Function f) {
+  int64_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) f(i, V::kLanes);
+  if (i < n) f(i, n - i);
+}
+
+// Fetches the cache line of element i of a row into the L2 cache, if i starts one. Not for float
+// rows: hardware keeps up with them, but not with narrower ones, which take more instructions per
+// byte.
+template <class W>
+LACUNA_INLINE void Prefetch(const void* row, int64_t i) {
+  if constexpr (sizeof(W) < sizeof(float)) {
+    if (i % (64 / sizeof(W)) == 0) __builtin_prefetch(static_cast<const W*>(row) + i, 0, 2);
+  }
+}
+
+// Row pointers prepared at a time.
+inline constexpr int64_t kRowBatch = 512;
+
+// Calls f(first, rows, n) for runs of at most kRowBatch rows of [row_begin, row_end).
+template <class W, class Function>
+LACUNA_INLINE void ForRowBatches(const RowMatrix& w, int64_t row_begin, int64_t row_end,
+                                 int64_t col_begin, Function f) {
+  const void* rows[kRowBatch];
+  for (int64_t r = row_begin; r < row_end; r += kRowBatch) {
+    const int64_t n = row_end - r < kRowBatch ? row_end - r : kRowBatch;
+    for (int64_t i = 0; i < n; ++i) rows[i] = static_cast<const W*>(w.row(r + i)) + col_begin;
+    f(r, rows, n);
+  }
+}
+
+}  // namespace lacuna
+
+#endif  // LACUNA_KERNELS_CPU_SIMD_H_

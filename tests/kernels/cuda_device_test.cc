@@ -1,0 +1,20 @@
+#include "kernels/cuda/cuda_device.h"
+
+#include "gtest/gtest.h"
+
+namespace lacuna {
+namespace {
+
+// Holds with and without the backend, with and without a GPU.
+TEST(CudaDeviceTest, CountsGpusOrSaysWhyNone) {
+  const absl::StatusOr<int> count = CudaDeviceCount();
+  if (count.ok()) {
+    EXPECT_GE(*count, 1);
+  } else {
+    EXPECT_EQ(count.status().code(), absl::StatusCode::kUnavailable);
+    EXPECT_FALSE(count.status().message().empty());
+  }
+}
+
+}  // namespace
+}  // namespace lacuna
