@@ -1,0 +1,289 @@
+// lacuna-bench: measures prefill and decode of one model without a server.
+
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "bench/bandwidth.h"
+#include "bench/bench_model.h"
+#include "kernels/cpu/cpu_kernels.h"
+#include "runtime/model/load_model.h"
+#include "runtime/model/synthetic.h"
+#include "runtime/model/transformer_model.h"
+
+namespace lacuna {
+namespace {
+
+constexpr char kDescription[] =
+    "Measures prefill and decode of one model, without a server.\n"
+    "Prints one JSON object per FFN mode; with several modes their repeats are interleaved, so\n"
+    "that ratios between them hold on a noisy machine.\n\n"
+    "  lacuna-bench --synthetic=minicpm-s-1b --ffn=dense,sparse\n"
+    "  lacuna-bench --model=models/lacuna-novels --batch=8 --json\n";
+
+// Public domain: the opening of "Pride and Prejudice" (1813). What real models are fed.
+constexpr char kPrompt[] =
+    "It is a truth universally acknowledged, that a single man in possession of a good fortune, "
+    "must be in want of a wife. However little known the feelings or views of such a man may be "
+    "on his first entering a neighbourhood, this truth is so well fixed in the minds of the "
+    "surrounding families, that he is considered as the rightful property of some one or other "
+    "of their daughters.";
+
+struct Options {
+  LoadOptions load;
+  std::string synthetic;
+  std::string ffn = "auto";
+  double sparsity = 0;  // 0: the shape's own
+  BenchShape shape;
+  int repeat = 5;
+  bool json = false;
+};
+
+struct Summary {
+  double median, min, max;
+};
+
+Summary Summarize(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  return {(values[(n - 1) / 2] + values[n / 2]) / 2, values.front(), values.back()};
+}
+
+absl::StatusOr<LoadedModel> LoadSynthetic(const Options& options) {
+  absl::StatusOr<SyntheticShape> shape = FindSyntheticShape(options.synthetic);
+  if (!shape.ok()) return shape.status();
+  if (options.load.weights != "auto" && options.load.weights != "bf16" &&
+      options.load.weights != "f32") {
+    return absl::UnimplementedError("--weights: f32 and bf16 are available");
+  }
+  const char* isa = std::getenv("LACUNA_ISA");
+  absl::StatusOr<const KernelTable*> kernels = SelectCpuKernels(isa == nullptr ? "" : isa);
+  if (!kernels.ok()) return kernels.status();
+  LoadedModel loaded;
+  loaded.pool = std::make_unique<ThreadPool>(options.load.threads > 0 ? options.load.threads
+                                                                      : AvailableCpus());
+  const ModelConfig config = SyntheticConfig(*shape);
+  const double sparsity = options.sparsity > 0 ? options.sparsity : shape->sparsity;
+  const std::unique_ptr<WeightSource> source = MakeSyntheticSource(config, sparsity, 1);
+  const DType dtype = options.load.weights == "f32" ? DType::kF32 : DType::kBf16;
+  absl::StatusOr<ModelWeights> weights =
+      ModelWeights::Load(config, *source, dtype, loaded.pool.get(), options.load.progress);
+  if (!weights.ok()) return weights.status();
+  auto model =
+      std::make_unique<TransformerModel>(config, *std::move(weights), *kernels, loaded.pool.get());
+  model->Calibrate();
+  loaded.model = std::move(model);
+  return loaded;
+}
+
+double PeakRssMb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024.0;
+}
+
+nlohmann::ordered_json Report(const Options& options, const Model& model, FfnMode mode,
+                              const std::vector<BenchRun>& runs,
+                              const std::vector<double>& bandwidth, double load_seconds) {
+  const BenchShape& shape = options.shape;
+  std::vector<double> prefill, decode, step_ms;
+  BenchRun total;
+  for (const BenchRun& run : runs) {
+    prefill.push_back(shape.batch * shape.prompt_tokens / run.prefill_seconds);
+    decode.push_back(run.tokens / run.decode_seconds);
+    total.decode_seconds += run.decode_seconds;
+    total.decode_times.ffn += run.decode_times.ffn;
+    total.decode_times.attention += run.decode_times.attention;
+    total.decode_times.other += run.decode_times.other;
+    total.decode_steps += run.decode_steps;
+    total.ffn_bytes += run.ffn_bytes;
+    total.active += run.active;
+    total.tokens += run.tokens;
+    total.union_active += run.union_active;
+    total.groups += run.groups;
+  }
+  const double steps = static_cast<double>(total.decode_steps);
+  const ModelConfig& config = model.config();
+  // Everything but the FFN is read in full by every step.
+  int64_t dense_ffn = 0;
+  const auto& weights = static_cast<const TransformerModel&>(model).weights();
+  for (const LayerWeights& layer : weights.layers) dense_ffn += layer.ffn_bytes();
+  const double bytes = static_cast<double>(model.facts().step_weight_bytes - dense_ffn) +
+                       static_cast<double>(total.ffn_bytes) / steps;
+  const Summary p = Summarize(prefill), d = Summarize(decode), b = Summarize(bandwidth);
+  const double achieved = bytes * d.median / shape.batch;
+  const double triples = static_cast<double>(total.tokens) * config.ffn_size * config.num_layers;
+
+  nlohmann::ordered_json out;
+  out["model"] = options.synthetic.empty() ? options.load.path : options.synthetic;
+  out["weights"] = model.facts().weights;
+  out["ffn"] = FfnModeName(mode);
+  out["device"] = model.facts().device;
+  out["isa"] = model.facts().isa;
+  out["threads"] = model.facts().threads;
+  out["batch"] = shape.batch;
+  out["prompt_tokens"] = shape.prompt_tokens;
+  out["generate_tokens"] = shape.generate_tokens;
+  out["prefill_tokens_per_s"] = p.median;
+  out["prefill_tokens_per_s_min"] = p.min;
+  out["prefill_tokens_per_s_max"] = p.max;
+  out["decode_tokens_per_s"] = d.median;
+  out["decode_tokens_per_s_min"] = d.min;
+  out["decode_tokens_per_s_max"] = d.max;
+  out["ffn_ms_per_step"] = 1e3 * total.decode_times.ffn / steps;
+  out["attention_ms_per_step"] = 1e3 * total.decode_times.attention / steps;
+  out["other_ms_per_step"] = 1e3 * total.decode_times.other / steps;
+  out["weight_bytes_per_step"] = static_cast<int64_t>(bytes);
+  out["achieved_gb_per_s"] = achieved / 1e9;
+  out["measured_bandwidth_gb_per_s"] = b.median / 1e9;
+  out["bandwidth_fraction"] = achieved / b.median;
+  out["sparsity"] = 1.0 - static_cast<double>(total.active) / triples;
+  out["union_density"] = static_cast<double>(total.union_active) /
+                         (static_cast<double>(total.groups) * config.ffn_size);
+  out["load_s"] = load_seconds;
+  out["peak_rss_mb"] = PeakRssMb();
+  return out;
+}
+
+void PrintForPeople(const nlohmann::ordered_json& r) {
+  std::printf(
+      "%s %s ffn=%s batch=%d threads=%d %s\n"
+      "  prefill  %9.1f tokens/s   (%.1f to %.1f)\n"
+      "  decode   %9.2f tokens/s   (%.2f to %.2f)\n"
+      "  per step %9.2f ms FFN, %.2f ms attention, %.2f ms other\n"
+      "  weights  %9.2f GB per step at %.1f GB/s = %.0f %% of the %.1f GB/s measured\n"
+      "  FFN      %9.2f %% zeros, union density %.2f %%\n",
+      r["model"].get<std::string>().c_str(), r["weights"].get<std::string>().c_str(),
+      r["ffn"].get<std::string>().c_str(), r["batch"].get<int>(), r["threads"].get<int>(),
+      r["isa"].get<std::string>().c_str(), r["prefill_tokens_per_s"].get<double>(),
+      r["prefill_tokens_per_s_min"].get<double>(), r["prefill_tokens_per_s_max"].get<double>(),
+      r["decode_tokens_per_s"].get<double>(), r["decode_tokens_per_s_min"].get<double>(),
+      r["decode_tokens_per_s_max"].get<double>(), r["ffn_ms_per_step"].get<double>(),
+      r["attention_ms_per_step"].get<double>(), r["other_ms_per_step"].get<double>(),
+      r["weight_bytes_per_step"].get<double>() / 1e9, r["achieved_gb_per_s"].get<double>(),
+      100 * r["bandwidth_fraction"].get<double>(), r["measured_bandwidth_gb_per_s"].get<double>(),
+      100 * r["sparsity"].get<double>(), 100 * r["union_density"].get<double>());
+}
+
+absl::StatusOr<std::vector<FfnMode>> ParseModes(const std::string& text) {
+  std::vector<FfnMode> modes;
+  for (const std::string& name : std::vector<std::string>(absl::StrSplit(text, ','))) {
+    const auto known = {FfnMode::kAuto, FfnMode::kDense, FfnMode::kSparse};
+    const auto it = std::find_if(known.begin(), known.end(),
+                                 [&](FfnMode mode) { return name == FfnModeName(mode); });
+    if (it == known.end()) return absl::InvalidArgumentError("--ffn: want auto, dense or sparse");
+    modes.push_back(*it);
+  }
+  return modes;
+}
+
+absl::Status RunBench(const Options& options) {
+  absl::StatusOr<std::vector<FfnMode>> modes = ParseModes(options.ffn);
+  if (!modes.ok()) return modes.status();
+  const absl::Time load_start = absl::Now();
+  absl::StatusOr<LoadedModel> loaded =
+      options.synthetic.empty() ? LoadModel(options.load) : LoadSynthetic(options);
+  if (!loaded.ok()) return loaded.status();
+  const double load_seconds = absl::ToDoubleSeconds(absl::Now() - load_start);
+  const ModelConfig& config = loaded->model->config();
+  if (options.shape.prompt_tokens + options.shape.generate_tokens > config.max_context) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.shape.prompt_tokens, " prompt and ", options.shape.generate_tokens,
+                     " generated tokens exceed the context of ", config.max_context));
+  }
+  std::vector<int32_t> prompt;
+  if (loaded->tokenizer != nullptr) {
+    absl::StatusOr<std::vector<int32_t>> ids = loaded->tokenizer->Encode(kPrompt, true);
+    if (!ids.ok()) return ids.status();
+    prompt = *std::move(ids);
+  }
+  absl::StatusOr<BandwidthProbe> probe = BandwidthProbe::Create(loaded->pool.get());
+  if (!probe.ok()) return probe.status();
+  BenchModel bench(loaded->model.get(), prompt, options.shape);
+  absl::Status status = bench.Prepare();
+  if (!status.ok()) return status;
+
+  std::vector<std::vector<BenchRun>> runs(modes->size());
+  std::vector<std::vector<double>> bandwidth(modes->size());
+  for (int r = -1; r < options.repeat; ++r) {  // round -1 warms up
+    for (size_t m = 0; m < modes->size(); ++m) {
+      const double bytes_per_s = probe->Measure();
+      absl::StatusOr<BenchRun> run = bench.Run((*modes)[m], static_cast<uint64_t>(r + 2));
+      if (!run.ok()) return run.status();
+      std::fprintf(stderr, "\r%s: round %d of %d ", FfnModeName((*modes)[m]), r + 1,
+                   options.repeat);
+      if (r < 0) continue;
+      runs[m].push_back(*run);
+      bandwidth[m].push_back(bytes_per_s);
+    }
+  }
+  std::fputs("\n", stderr);
+  for (size_t m = 0; m < modes->size(); ++m) {
+    const nlohmann::ordered_json report =
+        Report(options, *loaded->model, (*modes)[m], runs[m], bandwidth[m], load_seconds);
+    if (options.json) {
+      std::printf("%s\n", report.dump().c_str());
+    } else {
+      PrintForPeople(report);
+    }
+  }
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  Options options;
+  CLI::App app(kDescription);
+  std::string shapes;
+  for (const SyntheticShape& shape : SyntheticShapes()) absl::StrAppend(&shapes, " ", shape.name);
+  auto* source = app.add_option_group("model");
+  source->add_option("--model", options.load.path, "A Hugging Face directory");
+  source->add_option("--synthetic", options.synthetic,
+                     "Seeded random weights in the shape of:" + shapes);
+  source->require_option(1);
+  app.add_option("--weights", options.load.weights, "auto, f32 or bf16")->capture_default_str();
+  app.add_option("--ffn", options.ffn, "auto, dense, sparse, or a list such as dense,sparse")
+      ->capture_default_str();
+  app.add_option("--device", options.load.device, "auto or cpu")->capture_default_str();
+  app.add_option("--threads", options.load.threads, "0: all CPUs that may be used")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
+  app.add_option("--prompt_tokens", options.shape.prompt_tokens, "Per sequence")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--generate_tokens", options.shape.generate_tokens, "Per sequence")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--batch", options.shape.batch, "Sequences decoded together")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--sparsity", options.sparsity, "Synthetic models: share of zeros to aim at")
+      ->check(CLI::Range(0.6, 0.99));
+  app.add_option("--repeat", options.repeat, "Timed rounds, after one that warms up")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  app.add_flag("--json", options.json, "One JSON object per FFN mode");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  options.load.progress = [](double share) {
+    std::fprintf(stderr, "\rloading %3.0f %% ", 100 * share);
+  };
+  const absl::Status status = RunBench(options);
+  if (status.ok()) return 0;
+  std::cerr << "lacuna-bench: " << status.message() << "\n";
+  return absl::IsInvalidArgument(status) ? 2 : 1;
+}
+
+}  // namespace
+}  // namespace lacuna
+
+int main(int argc, char** argv) { return lacuna::Main(argc, argv); }

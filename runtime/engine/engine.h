@@ -1,0 +1,110 @@
+#ifndef LACUNA_RUNTIME_ENGINE_ENGINE_H_
+#define LACUNA_RUNTIME_ENGINE_ENGINE_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "runtime/engine/batch_planner.h"
+#include "runtime/engine/block_allocator.h"
+#include "runtime/engine/clock.h"
+#include "runtime/engine/engine_metrics.h"
+#include "runtime/engine/sampler.h"
+#include "runtime/engine/scheduler.h"
+#include "runtime/engine/sequence.h"
+#include "runtime/model/kv_cache.h"
+#include "runtime/model/model.h"
+#include "runtime/tokenizer/tokenizer.h"
+
+namespace lacuna {
+
+// The single-threaded heart of the Scheduler: holds the requests in flight and runs one step of
+// them at a time. Everything but the final OnDone is called on their sinks from here.
+// Not thread-safe: for the engine thread.
+class Engine {
+ public:
+  // Borrowed objects must outlive the engine.
+  Engine(const SchedulerOptions& options, Model* model, KvCache* cache, const Tokenizer* tokenizer,
+         EngineMetrics* metrics, Clock* clock);
+
+  // `request` is valid: see Scheduler::Submit.
+  void Add(RequestId id, GenerationRequest request, absl::Time submitted);
+  // Ends a request early; a no-op if there is none of this id.
+  void End(RequestId id, const absl::Status& why);
+  void EndAll(const absl::Status& why);
+
+  bool idle() const { return requests_.empty(); }
+  // Ends what is past its time, then computes one batch.
+  void Step();
+
+  // Requests that have ended since the last call, in that order. Their blocks are free already;
+  // the caller owes each one its OnDone(status).
+  std::vector<std::unique_ptr<ActiveRequest>> TakeEnded();
+
+  // Sequences that have ended since the engine was made.
+  int64_t ended_sequences() const { return ended_sequences_; }
+  int32_t running() const { return static_cast<int32_t>(running_.size()); }
+  const BlockAllocator& allocator() const { return allocator_; }
+
+ private:
+  struct BatchEntry {
+    Sequence* sequence;
+    int32_t tokens;  // to compute in this step
+    int32_t logits;  // rows that they return
+    Phase phase;
+  };
+  using SequenceSet = std::set<Sequence*, SchedulingOrder>;
+
+  // The parts of a step.
+  void EndExpired(absl::Time now);
+  std::vector<BatchEntry> ScheduleBatch(absl::Time now);
+  absl::StatusOr<ForwardOutput> Compute(const std::vector<BatchEntry>& batch);
+  void FinishStep(const std::vector<BatchEntry>& batch, const ForwardOutput& output,
+                  absl::Time start);
+
+  void Admit(Sequence* sequence, const BlockAllocator::Prefix& prefix, absl::Time now);
+  void Preempt(Sequence* sequence);
+  void GrowBlocks(Sequence* sequence);
+  void FreeBlocks(Sequence* sequence);
+
+  // Takes the results of the next `tokens` tokens: `logits` [rows, model's vocabulary].
+  void Advance(Sequence* sequence, int32_t tokens, absl::Span<const float> logits, absl::Time now);
+  void RegisterFullBlocks(Sequence* sequence);
+  void FinishPrompt(Sequence* sequence);
+  void AcceptToken(Sequence* sequence, TokenInfo info, absl::Time now);
+  void SendDelta(Sequence* sequence);
+  void FinishChoice(Sequence* sequence, FinishReason reason, absl::Time now);
+  void EndRequest(ActiveRequest* request, const absl::Status& status);
+  void Leave(Sequence* sequence);
+  bool IsEos(int32_t token) const;
+
+  const SchedulerOptions options_;
+  Model* const model_;
+  KvCache* const cache_;
+  const Tokenizer* const tokenizer_;
+  EngineMetrics* const metrics_;
+  Clock* const clock_;
+  const int32_t vocab_size_;  // ids that both the model and the tokenizer know
+  const int32_t max_length_;  // tokens of a sequence, by the context and the KV cache
+  std::vector<int32_t> eos_ids_;
+
+  BlockAllocator allocator_;
+  SamplerScratch scratch_;
+  std::map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
+  SequenceSet waiting_;
+  SequenceSet running_;
+  std::vector<std::unique_ptr<ActiveRequest>> ended_;
+  int64_t ended_sequences_ = 0;
+};
+
+// Ids that are valid for the model and the tokenizer alike: a model's table may be padded.
+int32_t UsableVocabSize(const Model& model, const Tokenizer& tokenizer);
+
+}  // namespace lacuna
+
+#endif  // LACUNA_RUNTIME_ENGINE_ENGINE_H_

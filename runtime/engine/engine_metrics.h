@@ -1,0 +1,54 @@
+#ifndef LACUNA_RUNTIME_ENGINE_ENGINE_METRICS_H_
+#define LACUNA_RUNTIME_ENGINE_ENGINE_METRICS_H_
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+#include "runtime/model/model.h"
+
+namespace lacuna {
+
+// A snapshot of one engine.
+struct EngineLoad {
+  int32_t running = 0;  // sequences in the batch
+  int32_t waiting = 0;  // sequences not in the batch: new ones and preempted ones
+  int32_t max_concurrent = 0;
+  int32_t max_queue = 0;
+  int32_t kv_blocks_used = 0;  // referenced by running sequences; cached-only blocks count as free
+  int32_t kv_blocks_total = 0;
+  bool draining = false;
+  // Wall-clock end of the last step.
+  absl::Time last_step = absl::InfinitePast();
+};
+
+struct StepReport {
+  absl::Duration duration;
+  int32_t sequences = 0;
+  int32_t prefill_tokens = 0;
+  int32_t decode_tokens = 0;
+  const FfnStepStats* ffn = nullptr;  // valid during the call
+};
+
+// What the engine tells about itself; the server turns it into Prometheus metrics. All calls come
+// from the engine thread (OnRejected from any thread) and must not block.
+class EngineMetrics {
+ public:
+  virtual ~EngineMetrics() = default;
+  virtual void OnStep(const StepReport& report) = 0;
+  virtual void OnScheduled(absl::Duration queue_time) = 0;
+  // First token of a choice.
+  virtual void OnFirstToken(absl::Duration since_submission, absl::Duration prefill) = 0;
+  // Each further token.
+  virtual void OnNextToken(absl::Duration since_previous) = 0;
+  // A choice ended by itself after `completion_tokens`; `decode` is first to last token.
+  virtual void OnChoiceFinished(absl::Duration decode, int32_t completion_tokens) = 0;
+  // Prompt tokens of a scheduled sequence: looked up in, and found in the prefix cache. Called
+  // again after a preemption only for tokens not counted before.
+  virtual void OnPrompt(int32_t computed_tokens, int32_t cached_tokens) = 0;
+  virtual void OnPreemption() = 0;
+  virtual void OnLoad(const EngineLoad& load) = 0;
+};
+
+}  // namespace lacuna
+
+#endif  // LACUNA_RUNTIME_ENGINE_ENGINE_METRICS_H_

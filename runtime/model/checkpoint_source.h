@@ -1,0 +1,39 @@
+#ifndef LACUNA_RUNTIME_MODEL_CHECKPOINT_SOURCE_H_
+#define LACUNA_RUNTIME_MODEL_CHECKPOINT_SOURCE_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "runtime/model/checkpoint.h"
+#include "runtime/model/model_config.h"
+#include "runtime/model/weights.h"
+
+namespace lacuna {
+
+// The weights of a Hugging Face checkpoint with LLaMA's tensor names. Thread-safe.
+class CheckpointSource : public WeightSource {
+ public:
+  // Checks that every tensor the config calls for is there with the right shape, before any is
+  // read: INVALID_ARGUMENT names the tensor, its shape and the one wanted. If a file stores an
+  // lm_head although the config ties it, the config wins. `config` is copied; `checkpoint` is
+  // owned.
+  static absl::StatusOr<std::unique_ptr<CheckpointSource>> Create(
+      const ModelConfig& config, std::unique_ptr<Checkpoint> checkpoint);
+
+  absl::Status Read(Tensor tensor, int32_t layer, DType as, std::byte* out,
+                    int64_t row_stride) const override;
+
+  // The type that `--weights=auto` keeps: bf16 if the embedding is stored as bf16, else f32.
+  DType stored_dtype() const;
+
+ private:
+  CheckpointSource(const ModelConfig& config, std::unique_ptr<Checkpoint> checkpoint)
+      : config_(config), checkpoint_(std::move(checkpoint)) {}
+
+  const ModelConfig config_;
+  const std::unique_ptr<Checkpoint> checkpoint_;
+};
+
+}  // namespace lacuna
+
+#endif  // LACUNA_RUNTIME_MODEL_CHECKPOINT_SOURCE_H_

@@ -1,0 +1,34 @@
+#include "runtime/model/kv_cache.h"
+
+#include <utility>
+
+namespace lacuna {
+
+int64_t KvCache::BytesPerBlock(const ModelConfig& config) {
+  return int64_t{2} * config.num_layers * kBlockSize * config.kv_dim() *
+         static_cast<int64_t>(sizeof(float));
+}
+
+absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config,
+                                                         int32_t num_blocks) {
+  absl::StatusOr<AlignedBuffer> buffer =
+      AlignedBuffer::Allocate(BytesPerBlock(config) * num_blocks);
+  if (!buffer.ok()) return buffer.status();
+  std::unique_ptr<KvCache> cache(new KvCache);
+  cache->buffer_ = *std::move(buffer);
+  cache->num_blocks_ = num_blocks;
+  cache->floats_per_layer_ = int64_t{num_blocks} * kBlockSize * config.kv_dim();
+  cache->shape_.block_size = kBlockSize;
+  cache->shape_.kv_heads = config.num_kv_heads;
+  cache->shape_.head_dim = config.head_dim;
+  return cache;
+}
+
+KvView KvCache::layer(int32_t index) const {
+  KvView view = shape_;
+  view.keys = buffer_.floats() + 2 * index * floats_per_layer_;
+  view.values = view.keys + floats_per_layer_;
+  return view;
+}
+
+}  // namespace lacuna

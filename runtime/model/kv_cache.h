@@ -1,0 +1,45 @@
+#ifndef LACUNA_RUNTIME_MODEL_KV_CACHE_H_
+#define LACUNA_RUNTIME_MODEL_KV_CACHE_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "kernels/base/aligned_buffer.h"
+#include "kernels/base/kernel_table.h"
+#include "runtime/model/model_config.h"
+
+namespace lacuna {
+
+// Storage of keys and values for every layer, cut into blocks of kBlockSize positions. Which block
+// belongs to whom is the engine's business (BlockAllocator); this class only owns the memory.
+// Not thread-safe: used by the engine thread and the workers of its step.
+class KvCache {
+ public:
+  static constexpr int32_t kBlockSize = 16;
+
+  // Bytes that one block takes over all layers, keys and values, float32.
+  static int64_t BytesPerBlock(const ModelConfig& config);
+  // Blocks that hold `positions` positions.
+  static int32_t BlocksFor(int64_t positions) {
+    return static_cast<int32_t>((positions + kBlockSize - 1) / kBlockSize);
+  }
+
+  // RESOURCE_EXHAUSTED if the memory cannot be had.
+  static absl::StatusOr<std::unique_ptr<KvCache>> Create(const ModelConfig& config,
+                                                         int32_t num_blocks);
+
+  int32_t num_blocks() const { return num_blocks_; }
+  KvView layer(int32_t index) const;
+
+ private:
+  KvCache() = default;
+  AlignedBuffer buffer_;
+  int32_t num_blocks_ = 0;
+  int64_t floats_per_layer_ = 0;  // keys or values of one layer
+  KvView shape_;                  // block_size, kv_heads, head_dim
+};
+
+}  // namespace lacuna
+
+#endif  // LACUNA_RUNTIME_MODEL_KV_CACHE_H_

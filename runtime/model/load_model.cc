@@ -1,0 +1,98 @@
+#include "runtime/model/load_model.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cuda/cuda_device.h"
+#include "runtime/base/file.h"
+#include "runtime/model/checkpoint.h"
+#include "runtime/model/checkpoint_source.h"
+#include "runtime/model/transformer_model.h"
+#include "runtime/tokenizer/load_tokenizer.h"
+
+namespace lacuna {
+namespace {
+
+absl::Status CheckDevice(const std::string& device) {
+  if (device == "auto" || device == "cpu") return absl::OkStatus();
+  if (device != "cuda" && !absl::StartsWith(device, "cuda:")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--device=", device, ": want auto, cpu, cuda or cuda:N"));
+  }
+  return absl::UnimplementedError(absl::StrCat(
+      "--device=", device, ": the CUDA backend cannot run models yet; use --device=cpu"));
+}
+
+absl::StatusOr<DType> ChooseDType(const std::string& weights, DType stored) {
+  if (weights == "auto") return stored;
+  if (weights == "f32") return DType::kF32;
+  if (weights == "bf16") return DType::kBf16;
+  if (weights == "int8" || weights == "int4") {
+    return absl::UnimplementedError(
+        absl::StrCat("--weights=", weights, " is not available yet; use auto, f32 or bf16"));
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--weights=", weights, ": want auto, f32, bf16, int8 or int4"));
+}
+
+// Real ones are a few kilobytes.
+constexpr int64_t kMaxConfigBytes = 1 << 20;
+
+absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
+  absl::StatusOr<std::string> config = ReadFile(directory + "/config.json", kMaxConfigBytes);
+  if (!config.ok()) return config.status();
+  std::string generation;
+  const std::string generation_path = directory + "/generation_config.json";
+  if (std::filesystem::exists(generation_path)) {
+    absl::StatusOr<std::string> contents = ReadFile(generation_path, kMaxConfigBytes);
+    if (!contents.ok()) return contents.status();
+    generation = *std::move(contents);
+  }
+  return ParseModelConfig(*config, generation);
+}
+
+}  // namespace
+
+absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options) {
+  absl::Status status = CheckDevice(options.device);
+  if (!status.ok()) return status;
+  const char* isa = std::getenv("LACUNA_ISA");
+  absl::StatusOr<const KernelTable*> kernels = SelectCpuKernels(isa == nullptr ? "" : isa);
+  if (!kernels.ok()) return kernels.status();
+
+  absl::StatusOr<ModelConfig> config = ReadConfig(options.path);
+  if (!config.ok()) return config.status();
+  LoadedModel loaded;
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(options.path);
+  if (!tokenizer.ok()) return tokenizer.status();
+  loaded.tokenizer = *std::move(tokenizer);
+  if (loaded.tokenizer->vocab_size() > config->vocab_size) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.path, ": the tokenizer has ", loaded.tokenizer->vocab_size(),
+                     " ids, the model only ", config->vocab_size, " embeddings"));
+  }
+  absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(options.path);
+  if (!checkpoint.ok()) return checkpoint.status();
+  absl::StatusOr<std::unique_ptr<CheckpointSource>> source =
+      CheckpointSource::Create(*config, *std::move(checkpoint));
+  if (!source.ok()) return source.status();
+  absl::StatusOr<DType> dtype = ChooseDType(options.weights, (*source)->stored_dtype());
+  if (!dtype.ok()) return dtype.status();
+
+  loaded.pool =
+      std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : AvailableCpus());
+  absl::StatusOr<ModelWeights> weights =
+      ModelWeights::Load(*config, **source, *dtype, loaded.pool.get(), options.progress);
+  if (!weights.ok()) return weights.status();
+  auto model =
+      std::make_unique<TransformerModel>(*config, *std::move(weights), *kernels, loaded.pool.get());
+  model->Calibrate();
+  loaded.model = std::move(model);
+  return loaded;
+}
+
+}  // namespace lacuna

@@ -1,0 +1,39 @@
+#ifndef LACUNA_RUNTIME_MODEL_LOAD_MODEL_H_
+#define LACUNA_RUNTIME_MODEL_LOAD_MODEL_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "kernels/base/thread_pool.h"
+#include "runtime/model/model.h"
+#include "runtime/tokenizer/tokenizer.h"
+
+namespace lacuna {
+
+struct LoadOptions {
+  std::string path;              // a Hugging Face directory
+  std::string weights = "auto";  // "auto" (as stored; f16 becomes f32), "f32", "bf16"
+  std::string device = "auto";   // "auto", "cpu", "cuda", "cuda:N"
+  int threads = 0;               // 0: AvailableCpus()
+  // Called now and then with the share of the weights that is loaded, in [0, 1]. May be empty.
+  std::function<void(double)> progress;
+};
+
+// Everything that one served model is made of. `pool` is used by `model`.
+struct LoadedModel {
+  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Tokenizer> tokenizer;
+};
+
+// Checks what can be checked of all files before it takes memory for weights. INVALID_ARGUMENT or
+// NOT_FOUND or DATA_LOSS (what is wrong in which file), UNIMPLEMENTED (architecture, format,
+// weights or device that this build does not run), RESOURCE_EXHAUSTED (memory).
+absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options);
+
+}  // namespace lacuna
+
+#endif  // LACUNA_RUNTIME_MODEL_LOAD_MODEL_H_

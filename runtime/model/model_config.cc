@@ -1,0 +1,227 @@
+#include "runtime/model/model_config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "runtime/base/json.h"
+#include "runtime/base/utf8.h"
+
+namespace lacuna {
+namespace {
+
+using nlohmann::json;
+
+// Files are a few kilobytes.
+constexpr size_t kMaxConfigBytes = 1 << 20;
+constexpr size_t kMaxEosIds = 64;
+// Bounds of scales: wide enough for any model, narrow enough that no product of two overflows.
+constexpr double kMinScale = 1e-6;
+constexpr double kMaxScale = 1e6;
+
+// How a family of checkpoints departs from LLaMA.
+struct Family {
+  std::string_view architecture;
+  std::string_view model_type;   // the key may be missing
+  bool mup = false;              // has scales that are not in the weights (MiniCPM)
+  bool tied_by_default = false;  // tie_word_embeddings, if the key is missing
+  bool always_relu = false;      // relu(gate) * up, whatever hidden_act says
+};
+
+constexpr Family kFamilies[] = {
+    {"LlamaForCausalLM", "llama"},
+    {"SparseLlamaForCausalLM", "sparsellama"},
+    {"MistralForCausalLM", "mistral"},
+    {"MiniCPMForCausalLM", "minicpm", /*mup=*/true, /*tied_by_default=*/true},
+};
+
+// SakanaAI's sparse models, known by model_type whatever the architecture is called.
+constexpr Family kLlamaSparseRelu = {.model_type = "llama_sparse_relu", .always_relu = true};
+
+// `*architecture` becomes what the file says. The errors go to `reader`.
+Family ReadFamily(JsonReader& reader, std::string* architecture) {
+  const std::string model_type = reader.String("model_type", "");
+  if (const json* list = reader.Find("architectures")) {
+    const std::string* first =
+        list->is_array() && !list->empty() ? (*list)[0].get_ptr<const std::string*>() : nullptr;
+    if (first == nullptr) reader.Fail("has architectures that are not a list of strings");
+    if (first != nullptr) *architecture = *first;
+  }
+  if (model_type == kLlamaSparseRelu.model_type) return kLlamaSparseRelu;
+  for (const Family& family : kFamilies) {
+    if (architecture->empty() && model_type == family.model_type) {
+      *architecture = std::string(family.architecture);
+    }
+    if (*architecture != family.architecture) continue;
+    if (!model_type.empty() && model_type != family.model_type) {
+      reader.Fail(absl::StrCat("has architecture ", *architecture, " with the model_type ",
+                               Quoted(model_type)));
+    }
+    return family;
+  }
+  if (architecture->empty() && model_type.empty()) {
+    reader.Fail("has neither architectures nor model_type");
+  } else {
+    reader.Unimplemented(absl::StrCat(
+        "the architecture ", Quoted(architecture->empty() ? model_type : *architecture),
+        ", this build runs LlamaForCausalLM, SparseLlamaForCausalLM, MistralForCausalLM, "
+        "MiniCPMForCausalLM and llama_sparse_relu"));
+  }
+  return {};
+}
+
+Activation ReadActivation(JsonReader& reader, const Family& family) {
+  if (family.always_relu) return {ActivationKind::kRelu};
+  const std::string name = reader.String("hidden_act", "silu");
+  if (name == "relu") return {ActivationKind::kRelu};
+  if (name == "silu" || name == "swish") return {ActivationKind::kSilu};
+  if (name == "fatrelu") {
+    return {ActivationKind::kFatRelu, reader.Float("hidden_act_param", kMinScale, kMaxScale)};
+  }
+  reader.Unimplemented(
+      absl::StrCat("hidden_act ", Quoted(name), ", this build runs relu, fatrelu and silu"));
+  return {};
+}
+
+// Refuses what would make the plain forward pass compute something else.
+void CheckFeatures(JsonReader& reader, int32_t max_context) {
+  for (const char* const key : {"attention_bias", "mlp_bias"}) {
+    if (reader.Bool(key, false)) reader.Unimplemented(absl::StrCat(key, " = true"));
+  }
+  if (reader.Find("quantization_config") != nullptr) {
+    reader.Unimplemented("quantization_config: weights of the types F32, F16 and BF16 are run");
+  }
+  if (reader.Int("num_experts", 0, 1 << 20, 0) > 0) reader.Unimplemented("num_experts");
+  if (reader.Int("sliding_window", 0, int64_t{1} << 31, max_context) < max_context) {
+    reader.Unimplemented(
+        absl::StrCat("a sliding_window shorter than the context of ", max_context, " tokens"));
+  }
+}
+
+// Returns the rotary base. Scaled or partial rotation is UNIMPLEMENTED.
+float ReadRope(JsonReader& reader) {
+  constexpr double kMaxTheta = 1e12;
+  const auto read_theta = [](JsonReader& keys, float missing) {
+    if (keys.Float("partial_rotary_factor", 0, 1, 1.0f) != 1.0f) {
+      keys.Unimplemented("partial_rotary_factor");
+    }
+    return keys.Float("rope_theta", 1, kMaxTheta, missing);
+  };
+  float theta = read_theta(reader, 10000.0f);
+  // transformers 5 writes rope_parameters in place of rope_theta and rope_scaling.
+  for (const char* const key : {"rope_scaling", "rope_parameters"}) {
+    const json* value = reader.Find(key);
+    if (value == nullptr) continue;
+    if (!value->is_object()) {
+      reader.Fail(absl::StrCat("has ", key, " that is not an object"));
+      continue;
+    }
+    JsonReader rope(*value, absl::StrCat("config.json, ", key, ","));
+    const std::string type = rope.String("rope_type", rope.String("type", "default"));
+    if (type != "default") rope.Unimplemented(absl::StrCat("rope_type ", Quoted(type)));
+    theta = read_theta(rope, theta);
+    reader.Update(rope.status());
+  }
+  return theta;
+}
+
+void ReadAttention(JsonReader& reader, ModelConfig* config) {
+  config->num_heads = reader.Int("num_attention_heads", 1, 1024);
+  config->num_kv_heads = reader.Int("num_key_value_heads", 1, 1024, config->num_heads);
+  if (!reader.status().ok()) return;
+  if (config->num_heads % config->num_kv_heads != 0) {
+    reader.Fail(absl::StrCat("has num_key_value_heads = ", config->num_kv_heads,
+                             ", which does not divide num_attention_heads = ", config->num_heads));
+  }
+  if (reader.Find("head_dim") == nullptr && config->hidden_size % config->num_heads != 0) {
+    reader.Fail(absl::StrCat("has num_attention_heads = ", config->num_heads,
+                             ", which does not divide hidden_size = ", config->hidden_size));
+  }
+  config->head_dim = reader.Int("head_dim", 2, 65536, config->hidden_size / config->num_heads);
+  if (config->head_dim < 2 || config->head_dim > 512 || config->head_dim % 2 != 0) {
+    reader.Fail(
+        absl::StrCat("has head_dim = ", config->head_dim, ", expected an even number in [2, 512]"));
+  }
+}
+
+// Adds the ids of eos_token_id, one number or a list. False if the key is missing.
+bool AddEosIds(JsonReader& reader, int32_t vocab_size, std::vector<int32_t>* ids) {
+  constexpr const char* kKey = "eos_token_id";
+  const json* value = reader.Find(kKey);
+  if (value == nullptr) return false;
+  const json list = value->is_array() ? *value : json::array({*value});
+  if (list.size() > kMaxEosIds) {
+    reader.Fail(
+        absl::StrCat("lists ", list.size(), " ids under ", kKey, ", the limit is ", kMaxEosIds));
+    return true;
+  }
+  for (const json& item : list) {
+    const int32_t id = reader.ToInt(kKey, item, 0, int64_t{vocab_size} - 1);
+    if (std::find(ids->begin(), ids->end(), id) == ids->end()) ids->push_back(id);
+  }
+  return true;
+}
+
+void ReadScales(JsonReader& reader, ModelConfig* config) {
+  config->embedding_scale = reader.Float("scale_emb", kMinScale, kMaxScale, 1.0f);
+  const float depth = reader.Float("scale_depth", kMinScale, kMaxScale, 1.0f);
+  config->residual_scale = depth / std::sqrt(static_cast<float>(config->num_layers));
+  const int32_t base = reader.Int("dim_model_base", 1, 65536, 1);
+  config->logits_scale = static_cast<float>(base) / static_cast<float>(config->hidden_size);
+}
+
+absl::StatusOr<json> ParseFile(std::string_view text, absl::string_view name) {
+  if (text.size() > kMaxConfigBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, " has ", text.size(), " bytes, the limit is ", kMaxConfigBytes));
+  }
+  return ParseJsonObject(text, name);
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
+                                             std::string_view generation_config_json) {
+  absl::StatusOr<json> object = ParseFile(config_json, "config.json");
+  if (!object.ok()) return object.status();
+  JsonReader reader(*object, "config.json");
+  ModelConfig config;
+  const Family family = ReadFamily(reader, &config.architecture);
+  if (!reader.status().ok()) return reader.status();
+
+  config.vocab_size = reader.Int("vocab_size", 1, 1 << 20);
+  config.hidden_size = reader.Int("hidden_size", 1, 65536);
+  config.ffn_size = reader.Int("intermediate_size", 1, 262144);
+  config.num_layers = reader.Int("num_hidden_layers", 1, 1024);
+  config.max_context = reader.Int("max_position_embeddings", 1, 1 << 20);
+  ReadAttention(reader, &config);
+  config.activation = ReadActivation(reader, family);
+  config.norm_eps = reader.Float("rms_norm_eps", 1e-12, 1, 1e-6f);  // the library's default
+  config.rope_theta = ReadRope(reader);
+  config.tie_embeddings = reader.Bool("tie_word_embeddings", family.tied_by_default);
+  if (family.mup) ReadScales(reader, &config);
+  CheckFeatures(reader, config.max_context);
+
+  // Where a file is silent these families mean 1 and 2.
+  const int64_t last_id = int64_t{config.vocab_size} - 1;
+  config.bos_id = reader.Int("bos_token_id", 0, last_id, object->contains("bos_token_id") ? -1 : 1);
+  bool has_eos = AddEosIds(reader, config.vocab_size, &config.eos_ids);
+  if (!reader.status().ok()) return reader.status();
+
+  if (!generation_config_json.empty()) {
+    absl::StatusOr<json> generation = ParseFile(generation_config_json, "generation_config.json");
+    if (!generation.ok()) return generation.status();
+    JsonReader generation_reader(*generation, "generation_config.json");
+    has_eos |= AddEosIds(generation_reader, config.vocab_size, &config.eos_ids);
+    if (!generation_reader.status().ok()) return generation_reader.status();
+  }
+  if (!has_eos && !object->contains("eos_token_id") && config.vocab_size > 2) {
+    config.eos_ids.push_back(2);
+  }
+  if (config.bos_id >= config.vocab_size) config.bos_id = -1;
+  return config;
+}
+
+}  // namespace lacuna

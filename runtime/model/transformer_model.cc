@@ -1,0 +1,243 @@
+#include "runtime/model/transformer_model.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+namespace lacuna {
+namespace {
+
+// Rows per thread come in multiples of a cache line of float results.
+constexpr int64_t kRowGrain = 16;
+
+class Stopwatch {
+ public:
+  // Seconds since construction or the last Lap.
+  double Lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+    return seconds;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+TransformerModel::TransformerModel(const ModelConfig& config, ModelWeights weights,
+                                   const KernelTable* kernels, ThreadPool* pool)
+    : config_(config),
+      weights_(std::move(weights)),
+      kernels_(kernels),
+      pool_(pool),
+      ffn_(kernels, pool, config.hidden_size, config.ffn_size, config.activation),
+      scores_(pool->threads()) {
+  facts_.parameters = weights_.parameters();
+  facts_.weight_bytes = weights_.bytes();
+  facts_.step_weight_bytes = weights_.step_bytes();
+  facts_.weights = DTypeName(weights_.embedding.dtype);
+  facts_.device = "cpu";
+  facts_.isa = kernels->isa;
+  facts_.threads = pool->threads();
+  // In float32 and in this order, as the reference implementation rounds them.
+  for (int32_t i = 0; i < config.head_dim; i += 2) {
+    const float exponent = static_cast<float>(i) / static_cast<float>(config.head_dim);
+    inverse_frequencies_.push_back(1.0f / std::pow(config.rope_theta, exponent));
+  }
+}
+
+absl::StatusOr<ForwardOutput> TransformerModel::Forward(absl::Span<const SequenceChunk> chunks,
+                                                        FfnMode mode, KvCache* cache) {
+  ForwardOutput out;
+  out.ffn.neurons = config_.ffn_size;
+  out.ffn.layers.resize(config_.num_layers);
+  out.ffn.active_by_chunk.resize(chunks.size());
+  Stopwatch watch;
+  PlanStep(chunks);
+  Embed(chunks);
+  out.times.other += watch.Lap();
+  for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
+    const LayerWeights& w = weights_.layers[layer];
+    AttentionBlock(w, chunks, cache->layer(layer));
+    out.times.attention += watch.Lap();
+    FfnBlock(w, layer, chunks, mode, &out.ffn);
+    out.times.ffn += watch.Lap();
+  }
+  out.logits = Logits(chunks);
+  out.times.other += watch.Lap();
+  for (const SequenceChunk& chunk : chunks) {
+    out.ffn.tokens[static_cast<int>(chunk.phase)] += static_cast<int64_t>(chunk.tokens.size());
+  }
+  return out;
+}
+
+void TransformerModel::PlanStep(absl::Span<const SequenceChunk> chunks) {
+  tokens_.clear();
+  int32_t longest = 0;
+  for (size_t c = 0; c < chunks.size(); ++c) {
+    const int32_t end = chunks[c].first_position + static_cast<int32_t>(chunks[c].tokens.size());
+    for (int32_t p = chunks[c].first_position; p < end; ++p) {
+      tokens_.push_back({static_cast<int32_t>(c), p});
+    }
+    longest = std::max(longest, end);
+  }
+  const int64_t total = static_cast<int64_t>(tokens_.size());
+  const int64_t half = config_.head_dim / 2;
+  hidden_.resize(total * config_.hidden_size);
+  normed_.resize(total * config_.hidden_size);
+  block_out_.resize(total * config_.hidden_size);
+  qkv_.resize(total * (config_.q_dim() + 2 * config_.kv_dim()));
+  attended_.resize(total * config_.q_dim());
+  active_.resize(total);
+  cos_.resize(total * half);
+  sin_.resize(total * half);
+  for (int64_t t = 0; t < total; ++t) {
+    for (int64_t i = 0; i < half; ++i) {
+      const float angle = static_cast<float>(tokens_[t].position) * inverse_frequencies_[i];
+      cos_[t * half + i] = std::cos(angle);
+      sin_[t * half + i] = std::sin(angle);
+    }
+  }
+  const size_t group = config_.num_heads / config_.num_kv_heads;
+  for (std::vector<float>& scores : scores_) scores.resize(group * (longest + 16));
+}
+
+void TransformerModel::Embed(absl::Span<const SequenceChunk> chunks) {
+  const RowMatrix& table = weights_.embedding;
+  float* row = hidden_.data();
+  for (const SequenceChunk& chunk : chunks) {
+    for (int32_t id : chunk.tokens) {
+      kernels_->widen[static_cast<int>(table.dtype)](table.row(id), config_.hidden_size, row);
+      if (config_.embedding_scale != 1.0f) {
+        for (int32_t i = 0; i < config_.hidden_size; ++i) row[i] *= config_.embedding_scale;
+      }
+      row += config_.hidden_size;
+    }
+  }
+}
+
+void TransformerModel::Normalize(const std::vector<float>& weight) {
+  const int64_t n = config_.hidden_size;
+  for (size_t t = 0; t < tokens_.size(); ++t) {
+    kernels_->rms_norm(&hidden_[t * n], weight.data(), config_.norm_eps, n, &normed_[t * n]);
+  }
+}
+
+void TransformerModel::Linear(const float* x, int64_t tokens, const RowMatrix& w, float* y) {
+  pool_->ParallelFor(w.rows, kRowGrain, [&](int64_t begin, int64_t end, int) {
+    kernels_->linear[static_cast<int>(w.dtype)](x, w.cols, tokens, w, begin, end, nullptr, y,
+                                                w.rows);
+  });
+}
+
+void TransformerModel::AttentionBlock(const LayerWeights& w, absl::Span<const SequenceChunk> chunks,
+                                      KvView kv) {
+  const int64_t total = static_cast<int64_t>(tokens_.size());
+  Normalize(w.attention_norm);
+  Linear(normed_.data(), total, w.qkv, qkv_.data());
+  RotateAndStore(chunks, kv);
+  Attend(chunks, kv);
+  Linear(attended_.data(), total, w.o, block_out_.data());
+  kernels_->add_scaled(config_.residual_scale, block_out_.data(), total * config_.hidden_size,
+                       hidden_.data());
+}
+
+void TransformerModel::RotateAndStore(absl::Span<const SequenceChunk> chunks, KvView kv) {
+  const int64_t half = config_.head_dim / 2;
+  const int64_t width = config_.q_dim() + 2 * config_.kv_dim();
+  const size_t head_bytes = config_.head_dim * sizeof(float);
+  for (size_t t = 0; t < tokens_.size(); ++t) {
+    float* q = &qkv_[t * width];
+    const float* k = q + config_.q_dim();
+    const float* v = k + config_.kv_dim();
+    // Keys follow queries in memory, so one call rotates the heads of both.
+    kernels_->rope(q, &cos_[t * half], &sin_[t * half], config_.num_heads + config_.num_kv_heads,
+                   config_.head_dim);
+    const int32_t position = tokens_[t].position;
+    const int32_t block = chunks[tokens_[t].chunk].block_table[position / kv.block_size];
+    for (int32_t h = 0; h < config_.num_kv_heads; ++h) {
+      const int64_t at = kv.Offset(block, h, position % kv.block_size);
+      std::memcpy(kv.keys + at, k + h * config_.head_dim, head_bytes);
+      std::memcpy(kv.values + at, v + h * config_.head_dim, head_bytes);
+    }
+  }
+}
+
+void TransformerModel::Attend(absl::Span<const SequenceChunk> chunks, KvView kv) {
+  const int64_t heads = config_.num_kv_heads;
+  const int64_t group = config_.num_heads / heads;
+  const int64_t width = config_.q_dim() + 2 * config_.kv_dim();
+  const int64_t items = static_cast<int64_t>(tokens_.size()) * heads;
+  pool_->ParallelFor(items, 1, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t t = item / heads;
+      const int64_t kv_head = item % heads;
+      AttentionArgs args;
+      args.q = &qkv_[t * width + kv_head * group * config_.head_dim];
+      args.out = &attended_[t * config_.q_dim() + kv_head * group * config_.head_dim];
+      args.group = group;
+      args.kv_head = kv_head;
+      args.context = tokens_[t].position + 1;
+      args.block_table = chunks[tokens_[t].chunk].block_table.data();
+      args.kv = kv;
+      args.scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
+      args.scores = scores_[thread].data();
+      kernels_->attention(args);
+    }
+  });
+}
+
+void TransformerModel::FfnBlock(const LayerWeights& w, int32_t layer,
+                                absl::Span<const SequenceChunk> chunks, FfnMode mode,
+                                FfnStepStats* stats) {
+  const int64_t total = static_cast<int64_t>(tokens_.size());
+  const int64_t n = config_.hidden_size;
+  const int64_t bundle_bytes = (w.up.bytes() + w.down.bytes()) / config_.ffn_size;
+  FfnLayerStats& layer_stats = stats->layers[layer];
+  Normalize(w.ffn_norm);
+  for (int64_t first = 0; first < total; first += Ffn::kMaxTokens) {
+    const int64_t count = std::min(Ffn::kMaxTokens, total - first);
+    const Ffn::Result result = ffn_.Run(w, &normed_[first * n], count, mode, &block_out_[first * n],
+                                        absl::MakeSpan(active_).subspan(first, count));
+    const bool sparse = result.decision.path == FfnPath::kSparse;
+    const int64_t skipped = sparse ? config_.ffn_size - result.union_active : 0;
+    layer_stats.groups += 1;
+    layer_stats.union_active += result.union_active;
+    layer_stats.dispatched[static_cast<int>(result.decision.path)]
+                          [static_cast<int>(result.decision.reason)] += 1;
+    stats->weight_bytes_read += w.ffn_bytes() - skipped * bundle_bytes;
+    stats->weight_bytes_skipped += skipped * bundle_bytes;
+  }
+  kernels_->add_scaled(config_.residual_scale, block_out_.data(), total * n, hidden_.data());
+  for (int64_t t = 0; t < total; ++t) {
+    const int32_t chunk = tokens_[t].chunk;
+    stats->active_by_chunk[chunk] += active_[t];
+    layer_stats.active[static_cast<int>(chunks[chunk].phase)] += active_[t];
+  }
+}
+
+absl::Span<const float> TransformerModel::Logits(absl::Span<const SequenceChunk> chunks) {
+  const int64_t n = config_.hidden_size;
+  // The wanted rows move to the front of normed_, normalised.
+  int64_t rows = 0;
+  int64_t end = 0;
+  for (const SequenceChunk& chunk : chunks) {
+    end += static_cast<int64_t>(chunk.tokens.size());
+    for (int64_t t = end - chunk.logits; t < end; ++t, ++rows) {
+      float* row = &normed_[rows * n];
+      kernels_->rms_norm(&hidden_[t * n], weights_.final_norm.data(), config_.norm_eps, n, row);
+      if (config_.logits_scale != 1.0f) {
+        for (int64_t i = 0; i < n; ++i) row[i] *= config_.logits_scale;
+      }
+    }
+  }
+  logits_.resize(rows * config_.vocab_size);
+  if (rows > 0) Linear(normed_.data(), rows, weights_.lm_head, logits_.data());
+  return logits_;
+}
+
+}  // namespace lacuna

@@ -1,0 +1,72 @@
+#ifndef LACUNA_RUNTIME_MODEL_TRANSFORMER_MODEL_H_
+#define LACUNA_RUNTIME_MODEL_TRANSFORMER_MODEL_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "runtime/model/ffn.h"
+#include "runtime/model/model.h"
+#include "runtime/model/weights.h"
+
+namespace lacuna {
+
+// The LLaMA-family decoder (RMSNorm, RoPE, grouped-query attention, gated FFN) on a KernelTable.
+class TransformerModel : public Model {
+ public:
+  // Borrowed objects must outlive the model.
+  TransformerModel(const ModelConfig& config, ModelWeights weights, const KernelTable* kernels,
+                   ThreadPool* pool);
+
+  // Measures on this machine what the FFN dispatcher decides by. Changes no result.
+  void Calibrate() { ffn_.Calibrate(weights_.layers[0]); }
+
+  const ModelConfig& config() const override { return config_; }
+  const ModelFacts& facts() const override { return facts_; }
+  const ModelWeights& weights() const { return weights_; }
+  absl::StatusOr<ForwardOutput> Forward(absl::Span<const SequenceChunk> chunks, FfnMode mode,
+                                        KvCache* cache) override;
+
+ private:
+  // One token of the step.
+  struct Token {
+    int32_t chunk;
+    int32_t position;
+  };
+
+  void PlanStep(absl::Span<const SequenceChunk> chunks);
+  void Embed(absl::Span<const SequenceChunk> chunks);
+  void AttentionBlock(const LayerWeights& w, absl::Span<const SequenceChunk> chunks, KvView kv);
+  void RotateAndStore(absl::Span<const SequenceChunk> chunks, KvView kv);
+  void Attend(absl::Span<const SequenceChunk> chunks, KvView kv);
+  void FfnBlock(const LayerWeights& w, int32_t layer, absl::Span<const SequenceChunk> chunks,
+                FfnMode mode, FfnStepStats* stats);
+  absl::Span<const float> Logits(absl::Span<const SequenceChunk> chunks);
+  // normed_[t] = RMSNorm(hidden_[t]) for every token.
+  void Normalize(const std::vector<float>& weight);
+  // y [tokens, w.rows] = x [tokens, w.cols] . w^T, split by rows over the threads.
+  void Linear(const float* x, int64_t tokens, const RowMatrix& w, float* y);
+
+  const ModelConfig config_;
+  const ModelWeights weights_;
+  const KernelTable* const kernels_;
+  ThreadPool* const pool_;
+  Ffn ffn_;
+  ModelFacts facts_;
+  std::vector<float> inverse_frequencies_;  // [head_dim / 2]
+
+  // Scratch of one step; T = tokens of the step.
+  std::vector<Token> tokens_;               // [T]
+  std::vector<float> cos_, sin_;            // [T, head_dim / 2]
+  std::vector<float> hidden_;               // [T, hidden]: the residual stream
+  std::vector<float> normed_;               // [T, hidden]
+  std::vector<float> qkv_;                  // [T, q_dim + 2 * kv_dim]
+  std::vector<float> attended_;             // [T, q_dim]
+  std::vector<float> block_out_;            // [T, hidden]: what a block adds to the residual
+  std::vector<std::vector<float>> scores_;  // by thread
+  std::vector<float> logits_;               // [logit rows, vocab]
+  std::vector<int64_t> active_;             // [T]: active neurons of one layer
+};
+
+}  // namespace lacuna
+
+#endif  // LACUNA_RUNTIME_MODEL_TRANSFORMER_MODEL_H_

@@ -1,0 +1,82 @@
+#ifndef LACUNA_RUNTIME_MODEL_WEIGHTS_H_
+#define LACUNA_RUNTIME_MODEL_WEIGHTS_H_
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/base/aligned_buffer.h"
+#include "kernels/base/row_matrix.h"
+#include "kernels/base/thread_pool.h"
+#include "runtime/model/model_config.h"
+
+namespace lacuna {
+
+// The tensors of a gated decoder, with the shapes in which a WeightSource delivers them.
+enum class Tensor : uint8_t {
+  kEmbedding,      // [vocab, hidden]
+  kLmHead,         // [vocab, hidden]; not asked for if the embeddings are tied
+  kFinalNorm,      // [1, hidden]
+  kAttentionNorm,  // [1, hidden]
+  kFfnNorm,        // [1, hidden]
+  kQ,              // [q_dim, hidden]
+  kK,              // [kv_dim, hidden]
+  kV,              // [kv_dim, hidden]
+  kO,              // [hidden, q_dim]
+  kGate,           // [ffn, hidden]
+  kUp,             // [ffn, hidden]
+  kDown,           // [ffn, hidden]: neuron-major, the transpose of what checkpoints store
+};
+
+// Where weights come from: a checkpoint, or a generator for benchmarks. Thread-safe.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  // Writes all rows of a tensor as `as`, row r at out + r * row_stride bytes. `layer` is ignored
+  // for the first three tensors.
+  virtual absl::Status Read(Tensor tensor, int32_t layer, DType as, std::byte* out,
+                            int64_t row_stride) const = 0;
+};
+
+struct LayerWeights {
+  std::vector<float> attention_norm;  // [hidden]
+  std::vector<float> ffn_norm;        // [hidden]
+  RowMatrix qkv;                      // [q_dim + 2 * kv_dim, hidden]
+  RowMatrix o;                        // [hidden, q_dim]
+  RowMatrix gate;                     // [ffn, hidden], its own stream
+  // Neuron j's row of `up` and its row of `down` lie side by side in one bundle, so that an active
+  // neuron is one run of bytes.
+  RowMatrix up;    // [ffn, hidden]
+  RowMatrix down;  // [ffn, hidden]
+  AlignedBuffer storage;
+
+  int64_t bytes() const { return qkv.bytes() + o.bytes() + ffn_bytes(); }
+  int64_t ffn_bytes() const { return gate.bytes() + up.bytes() + down.bytes(); }
+};
+
+// All weights of a model in the layout that the kernels read. Immutable after Load.
+struct ModelWeights {
+  RowMatrix embedding;  // [vocab, hidden]
+  RowMatrix lm_head;    // [vocab, hidden]; the same memory as `embedding` if tied
+  std::vector<float> final_norm;
+  std::vector<LayerWeights> layers;
+  AlignedBuffer embedding_storage;
+  AlignedBuffer lm_head_storage;
+
+  int64_t parameters() const;
+  int64_t bytes() const;
+  // Bytes that one dense decode step of one token reads.
+  int64_t step_bytes() const;
+
+  // Reads layer by layer on the threads of `pool`. `progress` is called with shares in [0, 1] on
+  // the calling thread; may be empty. First error wins.
+  static absl::StatusOr<ModelWeights> Load(const ModelConfig& config, const WeightSource& source,
+                                           DType dtype, ThreadPool* pool,
+                                           const std::function<void(double)>& progress);
+};
+
+}  // namespace lacuna
+
+#endif  // LACUNA_RUNTIME_MODEL_WEIGHTS_H_

@@ -1,0 +1,372 @@
+#!/usr/bin/env python3
+"""Golden files for logits and tokenizer parity, made with Hugging Face transformers and
+SentencePiece.
+
+    make_golden.py tiny --out tests/data/golden
+    make_golden.py model --model models/NAME --text HELD_OUT.txt --out tests/data/golden/default
+    make_golden.py tokenizer --model models/NAME --text HELD_OUT.txt --out
+    tests/data/golden/tokenizer.json
+
+`tiny` writes seeded random checkpoints and their golden files; `model` only the golden files of a
+checkpoint that lives elsewhere. The format is described in tests/data/golden/README.md. Everything
+is computed in float32 with eager attention, without a KV cache: each greedy step recomputes the
+whole sequence.
+"""
+
+import argparse
+import copy
+import json
+import lzma
+import random
+from pathlib import Path
+
+import numpy as np
+import sentencepiece as spm
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+PROMPTS = 20
+GREEDY = 64
+MAX_PROMPT = 40
+BOS, EOS = 1, 2
+
+# A prompt is kept only if, at each greedy step, the best logit leads the second by this share of
+# the logit
+# range, so that rounding cannot change the text.
+MIN_MARGIN = 1e-4
+
+BASE = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_act": "relu",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 300,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "rope_scaling": None,
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "bos_token_id": BOS,
+    "eos_token_id": EOS,
+    "torch_dtype": "float32",
+}
+
+# name -> (changes to BASE, number of safetensors files); None removes the key.
+VARIANTS = {
+    "relu_mha_untied": ({"intermediate_size": 88, "vocab_size": 269}, 1),
+    "silu_gqa_tied": (
+        {"hidden_act": "silu", "num_key_value_heads": 2, "tie_word_embeddings": True},
+        1,
+    ),
+    "relu_gqa_untied_sharded": ({"num_key_value_heads": 1, "rope_theta": 500000.0}, 2),
+    # As the published ProSparse checkpoints: no rope_theta key.
+    "fatrelu_gqa_tied": (
+        {
+            "architectures": ["SparseLlamaForCausalLM"],
+            "model_type": "sparsellama",
+            "hidden_act": "fatrelu",
+            "hidden_act_param": 0.25,
+            "num_key_value_heads": 2,
+            "tie_word_embeddings": True,
+            "rope_theta": None,
+        },
+        1,
+    ),
+    "relu_gqa_untied_bf16": (
+        {
+            "num_key_value_heads": 2,
+            "num_hidden_layers": 3,
+            "rms_norm_eps": 1e-6,
+            "torch_dtype": "bfloat16",
+        },
+        1,
+    ),
+}
+
+
+class FatRelu(torch.nn.Module):
+    def __init__(self, threshold):
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, x):
+        return torch.where(x >= self.threshold, x, torch.zeros_like(x))
+
+
+def build(config):
+    """LlamaForCausalLM in float32 for the fields of a config.json; `fatrelu` by a replaced
+    activation."""
+    known = {k: v for k, v in config.items() if k not in ("architectures", "torch_dtype")}
+    fatrelu = config["hidden_act"] == "fatrelu"
+    known |= {"model_type": "llama", "hidden_act": "relu" if fatrelu else config["hidden_act"]}
+    known.setdefault("rope_theta", 10000.0)
+    model = LlamaForCausalLM(LlamaConfig(**known, attn_implementation="eager")).float().eval()
+    assert float(model.config.rope_parameters["rope_theta"]) == known["rope_theta"]
+    if fatrelu:
+        for layer in model.model.layers:
+            layer.mlp.act_fn = FatRelu(config["hidden_act_param"])
+    return model
+
+
+def load(directory):
+    """The checkpoint of an HF directory with all weights widened to float32."""
+    config = json.loads((directory / "config.json").read_text())
+    model = build(config)
+    state = {}
+    for file in sorted(directory.glob("model*.safetensors")):
+        state |= {name: t.float() for name, t in load_file(file).items()}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    tied = ["lm_head.weight"] if config["tie_word_embeddings"] else []
+    assert list(missing) == tied and not unexpected, (missing, unexpected)
+    return model, config
+
+
+def random_state(model, seed):
+    """Weights large enough for varied text and logits of some ±10: N(0, 1) embeddings, N(0,
+    1.5²/fan-in) matrices, norms around 1."""
+    g = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, p in model.state_dict().items():
+        noise = torch.randn(p.shape, generator=g)
+        if p.ndim == 1:
+            state[name] = 1 + 0.1 * noise
+        elif name == "model.embed_tokens.weight":
+            state[name] = noise * (0.5 if model.config.tie_word_embeddings else 1.0)
+        elif name == "lm_head.weight":
+            state[name] = 0.4 * noise
+        else:
+            state[name] = noise * 1.5 / p.shape[1] ** 0.5
+    if model.config.tie_word_embeddings:
+        del state["lm_head.weight"]
+    return state
+
+
+def save(state, file):
+    save_file(state, file, metadata={"format": "pt"})
+    file.chmod(0o644)
+
+
+def write_checkpoint(directory, config, state, shards):
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    dtype = getattr(torch, config["torch_dtype"])
+    state = {name: t.to(dtype).contiguous() for name, t in state.items()}
+    if shards == 1:
+        save(state, directory / "model.safetensors")
+        return
+    names, weight_map = sorted(state), {}
+    for i in range(shards):
+        file = f"model-{i + 1:05}-of-{shards:05}.safetensors"
+        part = {n: state[n] for n in names[i::shards]}
+        save(part, directory / file)
+        weight_map |= {n: file for n in part}
+    size = sum(t.numel() * t.element_size() for t in state.values())
+    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+@torch.no_grad()
+def greedy(model, prompt):
+    """(GREEDY ids, float32 logits [len(prompt) + GREEDY - 1, vocab]), end of text not respected."""
+    ids = list(prompt)
+    for _ in range(GREEDY):
+        logits = model(torch.tensor([ids]), use_cache=False).logits[0]
+        ids.append(int(logits[-1].argmax()))
+    return ids[len(prompt) :], logits
+
+
+@torch.no_grad()
+def ffn_zeros(model, sequences):
+    """Share of zeros in x1 = act(gate)·up per layer over all positions of `sequences`."""
+    layers = model.model.layers
+    zeros, counts = [0] * len(layers), [0] * len(layers)
+
+    def watch(i):
+        def hook(_, args):
+            zeros[i] += int((args[0] == 0).sum())
+            counts[i] += args[0].numel()
+
+        return hook
+
+    handles = [
+        layer.mlp.down_proj.register_forward_pre_hook(watch(i)) for i, layer in enumerate(layers)
+    ]
+    for ids in sequences:
+        model(torch.tensor([ids]), use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return [round(z / c, 6) for z, c in zip(zeros, counts)]
+
+
+def write_golden(directory, model, draw, steps, extra):
+    """Writes golden.json and logits.bin. draw(slot) -> (ids, text or None) is called for slot 0 …
+    PROMPTS - 1, and again for the same slot while its prompt fails the checks. Logits are kept
+    after `steps` greedy tokens."""
+    directory.mkdir(parents=True, exist_ok=True)
+    exact = copy.deepcopy(model).double()  # how far float32 rounding alone moves the logits
+    prompts, rows, low, high, delta, rejected = [], [], np.inf, -np.inf, 0.0, 0
+    while len(prompts) < PROMPTS:
+        assert rejected < 200, "too many prompts rejected"
+        ids, text = draw(len(prompts))
+        tokens, logits = greedy(model, ids)
+        best = logits[len(ids) - 1 :].topk(2).values
+        spread = float(logits.max() - logits.min())
+        margin = float((best[:, 0] - best[:, 1]).min()) / spread
+        if margin < MIN_MARGIN or EOS in tokens or BOS in tokens:
+            rejected += 1
+            continue
+        with torch.no_grad():
+            wide = exact(torch.tensor([ids + tokens[:-1]]), use_cache=False).logits[0]
+        delta = max(delta, float((wide - logits).abs().max()) / spread)
+        entry = {"prompt": ids, "greedy": tokens, "min_margin": round(margin, 7), "logits": []}
+        if text is not None:
+            entry["text"] = text
+        for k in steps:
+            entry["logits"].append({"position": len(ids) - 1 + k, "row": len(rows)})
+            rows.append(logits[len(ids) - 1 + k].numpy())
+        prompts.append(entry)
+        low, high = min(low, float(logits.min())), max(high, float(logits.max()))
+    distinct = np.mean([len(set(p["greedy"])) for p in prompts])
+    zeros = ffn_zeros(model, [p["prompt"] + p["greedy"][:-1] for p in prompts])
+    golden = {
+        "format": 1,
+        "vocab_size": model.config.vocab_size,
+        "logits_file": "logits.bin",
+        "logits_rows": len(rows),
+        "logit_min": low,
+        "logit_max": high,
+        "float64_max_relative_delta": delta,
+        "ffn_zero_share": zeros,
+        **extra,
+        "prompts": prompts,
+    }
+    (directory / "golden.json").write_text(json.dumps(golden, ensure_ascii=False) + "\n")
+    np.stack(rows).astype("<f4").tofile(directory / "logits.bin")
+    print(
+        f"{directory.name}: logits [{low:.2f}, {high:.2f}], {distinct:.1f} distinct tokens of "
+        f"{GREEDY}, "
+        f"zeros {zeros}, f64 delta {delta:.1e}, {rejected} prompts rejected"
+    )
+
+
+def tiny(args):
+    for seed, (name, (changes, shards)) in enumerate(VARIANTS.items(), start=args.seed):
+        config = {k: v for k, v in (BASE | changes).items() if v is not None or k == "rope_scaling"}
+        directory = args.out / name
+        write_checkpoint(directory, config, random_state(build(config), seed), shards)
+        model, _ = load(directory)
+        rng = random.Random(seed)
+
+        def draw(slot, rng=rng, vocab=config["vocab_size"]):
+            ids = [rng.randrange(3, vocab) for _ in range(prompt_length(slot))]
+            return ([BOS] + ids[1:] if slot else ids), None
+
+        write_golden(directory, model, draw, (0, 1, 31, 63), {"seed": seed})
+
+
+def prompt_length(slot):
+    """1, 3, 5, … and at last MAX_PROMPT."""
+    return MAX_PROMPT if slot == PROMPTS - 1 else 1 + 2 * slot
+
+
+def read_paragraphs(path):
+    opener = lzma.open if path.suffix == ".xz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        return [line.strip() for line in file if line.strip() and not line.startswith("<|")]
+
+
+def model(args):
+    model, _ = load(args.model)
+    sp = spm.SentencePieceProcessor(model_file=str(args.model / "tokenizer.model"))
+    rng = random.Random(args.seed)
+    paragraphs = [p for p in read_paragraphs(args.text) if len(p) > 250]
+
+    def draw(slot):
+        text = " ".join(rng.choice(paragraphs).split()[: prompt_length(slot)])
+        return [BOS] + sp.encode(text), text
+
+    write_golden(args.out, model, draw, (0, 63), {"model": args.model.name, "seed": args.seed})
+
+
+HAND_MADE = [
+    "", " ", "  ", "   ", "a", " a", "a ", " a ", "  a  b  ", "\n", "\n\n", "a\nb", "a\n\nb\n",
+    "\t", "a\tb", "\r\n",
+    "\u0000", "a\u0000b", "\u0001\u0002\u001f", "\u007f", "\u00a0", "a\u00a0b", "\u2003x\u2009y",
+    "\u200b", "\ufeff",
+    "\u3000", "\u2028", "\ufffd", "\ufffe", "\U0010ffff", "\u00ad", "<s>", "</s>", "<unk>",
+    "<0x0A>", "<|endofbook|>",
+    "\u2581", "\u2581a", "a\u2581b", " \u2581 ", "0", "1234567890", "3.14159", "-1", "1,000,000",
+    "x=1", "2026-01-31",
+    "£20", "½", "٣٤٥", "①②", "é", "e\u0301", "ñ", "n\u0303", "Å", "A\u030a",
+    "a\u0300\u0301\u0302\u0303", "ﬁ", "ß",
+    "日本語", "你好，世界", "한국어", "ไทย", "हिन्दी",
+    "עברית", "العربية", "Ελληνικά", "ἀρχή", "Русский",
+    "æœ",
+    "😀", "👨‍👩‍👧‍👦", "🇫🇷", "👍🏽", "😀😀😀 yes", "a😀b", "𝔘𝔫𝔦", "—", "“Don’t,” said he.",
+    "‘quoted’",
+    "--", "...", "…",
+    "!!!???", "(a) [b] {c}", "a_b", "a/b\\c", "user@example.org", "http://example.org/?q=1&r=2#s",
+    "C++20", "`code`",
+    "The quick brown fox jumps over the lazy dog.", "IT WAS A DARK NIGHT", "mIxEd CaSe",
+    "antidisestablishmentarianism",
+    "Once upon a time", "Once upon a time ", " Once upon a time", "once  upon   a    time",
+    "It is\na truth", "I'm",
+    "don't", "o'clock", "Mr. Darcy", "CHAPTER I.", "x" * 300, "ab" * 200, " " * 100, "\n" * 50,
+    "a " * 150, "é" * 100,
+    "日" * 100, "😀" * 60, "1" * 120, "-" * 200, "the " * 100, "The\u0000end", "zzzzqqqqxxxx",
+    "ſtrange", "naïve café",
+]  # fmt: skip
+
+
+def tokenizer(args):
+    sp = spm.SentencePieceProcessor(model_file=str(args.model / "tokenizer.model"))
+    rng = random.Random(args.seed)
+    strings = list(HAND_MADE)
+    for paragraph in rng.sample([p for p in read_paragraphs(args.text) if len(p) > 20], 80):
+        words = paragraph.split()
+        start = rng.randrange(len(words))
+        strings.append(" ".join(words[start : start + rng.randint(2, 40)]))
+    ranges = [(0x20, 0x7E)] * 4 + [(0xA0, 0x24F), (0x300, 0x36F), (0x370, 0x5FF), (0x2000, 0x206F),
+              (0x3040, 0x30FF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0x1F300, 0x1FAFF), (0x00,
+              0x1F)]  # fmt: skip
+    while len(strings) < 300:
+        picks = [rng.choice(ranges) for _ in range(rng.randint(1, 30))]
+        strings.append("".join(chr(rng.randint(*r)) for r in picks))
+    cases = []
+    for text in strings:
+        ids = sp.encode(text)
+        cases.append({"text": text, "ids": ids, "decoded": sp.decode(ids)})
+    golden = {"format": 1, "model": args.model.name, "vocab_size": sp.vocab_size(), "cases": cases}
+    args.out.write_text(json.dumps(golden) + "\n")
+    print(
+        f"{len(cases)} strings, {sum(c['text'] == c['decoded'] for c in cases)} come back unchanged"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["tiny", "model", "tokenizer"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="HF directory (model, tokenizer)")
+    parser.add_argument(
+        "--text", type=Path, help="held-out text, .txt or .txt.xz (model, tokenizer)"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    if args.what != "tiny" and not (args.model and args.text):
+        parser.error(f"{args.what} needs --model and --text")
+    torch.manual_seed(args.seed)
+    {"tiny": tiny, "model": model, "tokenizer": tokenizer}[args.what](args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+#include "runtime/model/ffn.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <string>
+#include <tuple>
+
+#include "kernels/cpu/cpu_kernels.h"
+
+namespace lacuna {
+namespace {
+
+using ::testing::ContainerEq;
+
+constexpr int64_t kHidden = 75;
+constexpr int64_t kNeurons = 211;
+
+float Bf16Value(uint16_t bits) {
+  const uint32_t wide = uint32_t{bits} << 16;
+  float value;
+  std::memcpy(&value, &wide, 4);
+  return value;
+}
+
+// Random weights in the bundle layout, and their exact values as doubles.
+struct TestFfn {
+  explicit TestFfn(DType dtype) {
+    const int64_t stride = (RowBytes(dtype, kHidden) + 63) / 64 * 64;
+    bytes.resize(3 * kNeurons * stride);
+    weights.gate = {bytes.data(), kNeurons, kHidden, stride, dtype};
+    weights.up = {bytes.data() + kNeurons * stride, kNeurons, kHidden, 2 * stride, dtype};
+    weights.down = weights.up;
+    weights.down.data += stride;
+    std::mt19937 random(3);
+    Fill(weights.gate, &random, &gate);
+    Fill(weights.up, &random, &up);
+    Fill(weights.down, &random, &down);
+  }
+
+  static void Fill(const RowMatrix& m, std::mt19937* random, std::vector<double>* values) {
+    std::normal_distribution<float> normal(0, 0.1f);
+    for (int64_t r = 0; r < m.rows; ++r) {
+      std::byte* row = const_cast<std::byte*>(m.data) + r * m.row_stride;
+      for (int64_t c = 0; c < m.cols; ++c) {
+        float value = normal(*random);
+        if (m.dtype == DType::kBf16) {
+          uint32_t wide;
+          std::memcpy(&wide, &value, 4);
+          const uint16_t bits = static_cast<uint16_t>(wide >> 16);
+          std::memcpy(row + c * 2, &bits, 2);
+          value = Bf16Value(bits);
+        } else {
+          std::memcpy(row + c * 4, &value, 4);
+        }
+        values->push_back(value);
+      }
+    }
+  }
+
+  // Double precision, straight from the definition.
+  std::vector<double> Reference(const float* x, Activation activation, bool gated) const {
+    std::vector<double> y(kHidden, 0.0);
+    for (int64_t j = 0; j < kNeurons; ++j) {
+      double g = 0, u = 0;
+      for (int64_t c = 0; c < kHidden; ++c) {
+        g += x[c] * gate[j * kHidden + c];
+        u += x[c] * up[j * kHidden + c];
+      }
+      switch (activation.kind) {
+        case ActivationKind::kRelu:
+          g = g > 0 ? g : 0;
+          break;
+        case ActivationKind::kFatRelu:
+          g = g >= activation.threshold ? g : 0;
+          break;
+        case ActivationKind::kSilu:
+          g = g / (1 + std::exp(-g));
+          break;
+      }
+      const double x1 = gated ? g * u : g;
+      for (int64_t c = 0; c < kHidden; ++c) y[c] += x1 * down[j * kHidden + c];
+    }
+    return y;
+  }
+
+  std::vector<std::byte> bytes;
+  LayerWeights weights;
+  std::vector<double> gate, up, down;
+};
+
+struct FfnOutput {
+  std::vector<float> y;
+  std::vector<int64_t> active;
+  Ffn::Result result;
+};
+
+FfnOutput RunFfn(const KernelTable* kernels, int threads, const TestFfn& test,
+                 const std::vector<float>& x, Activation activation, FfnMode mode) {
+  ThreadPool pool(threads);
+  Ffn ffn(kernels, &pool, kHidden, kNeurons, activation);
+  const int64_t tokens = static_cast<int64_t>(x.size()) / kHidden;
+  FfnOutput out;
+  out.y.assign(x.size(), 99.0f);  // must be overwritten
+  out.active.resize(tokens);
+  out.result =
+      ffn.Run(test.weights, x.data(), tokens, mode, out.y.data(), absl::MakeSpan(out.active));
+  return out;
+}
+
+std::vector<float> RandomTokens(int64_t tokens) {
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(tokens * kHidden);
+  for (float& value : x) value = normal(random);
+  return x;
+}
+
+class FfnTest : public ::testing::TestWithParam<std::tuple<const KernelTable*, DType>> {
+ protected:
+  const KernelTable* kernels() { return std::get<0>(GetParam()); }
+  const TestFfn test_{std::get<1>(GetParam())};
+};
+
+constexpr Activation kActivations[] = {
+    {ActivationKind::kRelu, 0}, {ActivationKind::kFatRelu, 0.7f}, {ActivationKind::kSilu, 0}};
+
+TEST_P(FfnTest, MatchesTheDefinitionInDoublePrecision) {
+  for (const bool gated : {true, false}) {
+    TestFfn test(std::get<1>(GetParam()));
+    if (!gated) test.weights.up = RowMatrix();
+    for (const Activation activation : kActivations) {
+      const std::vector<float> x = RandomTokens(3);
+      for (const FfnMode mode : {FfnMode::kSparse, FfnMode::kDense}) {
+        const FfnOutput out = RunFfn(kernels(), 2, test, x, activation, mode);
+        for (int t = 0; t < 3; ++t) {
+          const std::vector<double> want = test.Reference(&x[t * kHidden], activation, gated);
+          // Every value is a sum of at most kNeurons products of size ~1 whose inner sums carry
+          // kHidden roundings: 2^-24 * (75 + 211), with values up to ~4.
+          for (int64_t c = 0; c < kHidden; ++c) {
+            EXPECT_NEAR(out.y[t * kHidden + c], want[c], 7e-5) << t << " " << c;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(FfnTest, SparseAndDenseGiveTheSameBits) {
+  for (const Activation activation : kActivations) {
+    for (const int64_t tokens : {1, 2, 5, 64}) {
+      const std::vector<float> x = RandomTokens(tokens);
+      EXPECT_THAT(RunFfn(kernels(), 2, test_, x, activation, FfnMode::kSparse).y,
+                  ContainerEq(RunFfn(kernels(), 2, test_, x, activation, FfnMode::kDense).y));
+    }
+  }
+}
+
+TEST_P(FfnTest, AGroupGivesTheSameBitsAsItsTokensAlone) {
+  const std::vector<float> x = RandomTokens(64);
+  for (const FfnMode mode : {FfnMode::kSparse, FfnMode::kDense}) {
+    const FfnOutput group = RunFfn(kernels(), 3, test_, x, kActivations[1], mode);
+    for (int64_t t = 0; t < 64; ++t) {
+      const std::vector<float> one(x.begin() + t * kHidden, x.begin() + (t + 1) * kHidden);
+      const FfnOutput alone = RunFfn(kernels(), 1, test_, one, kActivations[1], mode);
+      const std::vector<float> part(group.y.begin() + t * kHidden,
+                                    group.y.begin() + (t + 1) * kHidden);
+      EXPECT_THAT(part, ContainerEq(alone.y)) << "token " << t;
+      EXPECT_EQ(group.active[t], alone.active[0]);
+      EXPECT_EQ(alone.result.union_active, alone.active[0]);
+    }
+  }
+}
+
+TEST_P(FfnTest, SkipsEverythingWhenNothingIsActive) {
+  const std::vector<float> x = RandomTokens(2);
+  const FfnOutput out =
+      RunFfn(kernels(), 2, test_, x, {ActivationKind::kFatRelu, 1e9f}, FfnMode::kSparse);
+  EXPECT_EQ(out.result.union_active, 0);
+  EXPECT_THAT(out.y, ::testing::Each(0.0f));
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, FfnTest,
+                         ::testing::Combine(::testing::ValuesIn(SupportedCpuKernels()),
+                                            ::testing::Values(DType::kF32, DType::kBf16)),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param)->isa) + "_" +
+                                  DTypeName(std::get<1>(info.param));
+                         });
+
+}  // namespace
+}  // namespace lacuna

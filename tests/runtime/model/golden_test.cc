@@ -1,0 +1,110 @@
+// Parity with Hugging Face transformers, from golden files (tests/data/golden/README.md).
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "kernels/cpu/cpu_kernels.h"
+#include "runtime/base/file.h"
+#include "tests/runtime/model/test_model.h"
+
+namespace lacuna {
+namespace {
+
+const std::filesystem::path kGolden =
+    std::filesystem::path(LACUNA_SOURCE_DIR) / "tests/data/golden";
+
+// Of the logit range, as the golden files' README defines parity.
+constexpr double kTolerance = 1e-3;
+
+class GoldenTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    const std::filesystem::path directory = kGolden / GetParam();
+    golden_ = nlohmann::json::parse(std::ifstream(directory / "golden.json"));
+    auto bytes =
+        ReadFile((directory / golden_["logits_file"].get<std::string>()).string(), 1 << 26);
+    ASSERT_TRUE(bytes.ok()) << bytes.status();
+    logits_.resize(bytes->size() / sizeof(float));
+    std::memcpy(logits_.data(), bytes->data(), bytes->size());
+    // The golden files of the default model lie apart from its weights.
+    const std::filesystem::path weights = GetParam() == "default"
+                                              ? std::filesystem::path(LACUNA_SOURCE_DIR) /
+                                                    "models" / golden_["model"].get<std::string>()
+                                              : directory;
+    test_ = TestModel::FromDirectory(weights.string(), DType::kF32, 2);
+  }
+
+  // Greedy tokens after `prompt`, one step at a time after a whole prefill; logits of every
+  // position go to *all.
+  std::vector<int32_t> Greedy(const std::vector<int32_t>& prompt, int count,
+                              std::vector<float>* all) {
+    const size_t vocab = test_->model()->config().vocab_size;
+    const auto blocks =
+        TestModel::BlockTables(1, KvCache::BlocksFor(static_cast<int64_t>(prompt.size()) + count));
+    std::vector<int32_t> tokens = prompt;
+    size_t done = 0;
+    for (int i = 0; i < count; ++i) {
+      SequenceChunk chunk;
+      chunk.tokens = absl::MakeConstSpan(tokens).subspan(done);
+      chunk.first_position = static_cast<int32_t>(done);
+      chunk.block_table = blocks[0];
+      chunk.logits = static_cast<int32_t>(chunk.tokens.size());
+      done = tokens.size();
+      const auto out = test_->model()->Forward({chunk}, FfnMode::kAuto, test_->cache());
+      all->insert(all->end(), out->logits.begin(), out->logits.end());
+      const float* last = all->data() + all->size() - vocab;
+      tokens.push_back(static_cast<int32_t>(std::max_element(last, last + vocab) - last));
+    }
+    return {tokens.begin() + static_cast<int64_t>(prompt.size()), tokens.end()};
+  }
+
+  nlohmann::json golden_;
+  std::vector<float> logits_;
+  std::unique_ptr<TestModel> test_;
+};
+
+TEST_P(GoldenTest, GreedyTokensAndLogitsAgreeWithTransformers) {
+  const size_t vocab = golden_["vocab_size"];
+  const double range = golden_["logit_max"].get<double>() - golden_["logit_min"].get<double>();
+  ASSERT_GT(range, 1.0);
+  ASSERT_EQ(golden_["prompts"].size(), 20u);
+  double worst = 0;
+  for (const auto& prompt : golden_["prompts"]) {
+    std::vector<float> all;
+    const std::vector<int32_t> want = prompt["greedy"];
+    ASSERT_EQ(want.size(), 64u);
+    EXPECT_EQ(Greedy(prompt["prompt"], static_cast<int>(want.size()), &all), want);
+    for (const auto& entry : prompt["logits"]) {
+      const float* got = &all[entry["position"].get<size_t>() * vocab];
+      const float* expected = &logits_[entry["row"].get<size_t>() * vocab];
+      for (size_t i = 0; i < vocab; ++i) {
+        worst = std::max(worst, std::abs(double{got[i]} - expected[i]) / range);
+      }
+    }
+  }
+  EXPECT_LE(worst, kTolerance);
+  RecordProperty("max_relative_logit_delta", std::to_string(worst));
+  std::printf("%s: largest |delta logit| is %.2e of the range\n", GetParam().c_str(), worst);
+}
+
+std::vector<std::string> Variants() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(kGolden)) {
+    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Checkpoints, GoldenTest, ::testing::ValuesIn(Variants()),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace lacuna

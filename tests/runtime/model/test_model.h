@@ -1,0 +1,50 @@
+#ifndef LACUNA_TESTS_RUNTIME_MODEL_TEST_MODEL_H_
+#define LACUNA_TESTS_RUNTIME_MODEL_TEST_MODEL_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/base/thread_pool.h"
+#include "runtime/model/transformer_model.h"
+
+namespace lacuna {
+
+// A model with its threads and a KV cache, without a tokenizer. Test failures abort.
+class TestModel {
+ public:
+  // Seeded random weights: sizes that are no multiples of a vector, grouped-query attention.
+  static std::unique_ptr<TestModel> Random(const KernelTable* kernels, DType dtype, int threads,
+                                           Activation activation = {ActivationKind::kFatRelu,
+                                                                    1.0f});
+  // A Hugging Face directory, on the fastest kernels of this machine unless given.
+  static std::unique_ptr<TestModel> FromDirectory(const std::string& directory, DType dtype,
+                                                  int threads,
+                                                  const KernelTable* kernels = nullptr);
+
+  TransformerModel* model() { return model_.get(); }
+  KvCache* cache() { return cache_.get(); }
+  // `count` block tables of `blocks` blocks each, disjoint and in no particular order.
+  static std::vector<std::vector<int32_t>> BlockTables(int count, int blocks);
+  // Blocks that every TestModel has.
+  static constexpr int kBlocks = 160;
+
+  // Logits of every position of `tokens` [tokens, vocab], computed alone in chunks of `chunk`.
+  std::vector<float> Logits(const std::vector<int32_t>& tokens, int chunk,
+                            FfnMode mode = FfnMode::kAuto);
+
+ private:
+  TestModel() = default;
+  static std::unique_ptr<TestModel> Make(const ModelConfig& config, const WeightSource& source,
+                                         DType dtype, int threads, const KernelTable* kernels);
+  std::unique_ptr<ThreadPool> pool_;
+  std::unique_ptr<TransformerModel> model_;
+  std::unique_ptr<KvCache> cache_;
+};
+
+// Seeded token ids in [0, vocab).
+std::vector<int32_t> RandomTokens(int count, int vocab, uint64_t seed);
+
+}  // namespace lacuna
+
+#endif  // LACUNA_TESTS_RUNTIME_MODEL_TEST_MODEL_H_

@@ -1,0 +1,171 @@
+// The promises of design: what a sequence computes depends on its tokens alone.
+
+#include "runtime/model/transformer_model.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <string>
+#include <tuple>
+
+#include "kernels/cpu/cpu_kernels.h"
+#include "tests/runtime/model/test_model.h"
+
+namespace lacuna {
+namespace {
+
+using ::testing::ContainerEq;
+
+constexpr int kVocab = 101;  // of TestModel::Random
+
+class ModelInvariance : public ::testing::TestWithParam<std::tuple<const KernelTable*, DType>> {
+ protected:
+  std::unique_ptr<TestModel> Make(int threads) {
+    return TestModel::Random(std::get<0>(GetParam()), std::get<1>(GetParam()), threads);
+  }
+};
+
+TEST_P(ModelInvariance, SparseEqualsDense) {
+  const std::vector<int32_t> tokens = RandomTokens(90, kVocab, 1);
+  auto test = Make(2);
+  for (const int chunk : {1, 90}) {
+    EXPECT_THAT(test->Logits(tokens, chunk, FfnMode::kSparse),
+                ContainerEq(test->Logits(tokens, chunk, FfnMode::kDense)))
+        << "chunk " << chunk;
+  }
+}
+
+TEST_P(ModelInvariance, PrefillChunkSizeDoesNotMatter) {
+  const std::vector<int32_t> tokens = RandomTokens(150, kVocab, 2);
+  auto test = Make(2);
+  const std::vector<float> whole = test->Logits(tokens, 150);
+  for (const int chunk : {1, 7, 64}) {
+    EXPECT_THAT(test->Logits(tokens, chunk), ContainerEq(whole)) << "chunk " << chunk;
+  }
+}
+
+TEST_P(ModelInvariance, ThreadCountDoesNotMatter) {
+  const std::vector<int32_t> tokens = RandomTokens(40, kVocab, 3);
+  const std::vector<float> one = Make(1)->Logits(tokens, 40);
+  const std::vector<float> one_by_one = Make(1)->Logits(tokens, 1);
+  for (const int threads : {2, 3}) {
+    EXPECT_THAT(Make(threads)->Logits(tokens, 40), ContainerEq(one)) << threads << " threads";
+    EXPECT_THAT(Make(threads)->Logits(tokens, 1), ContainerEq(one_by_one)) << threads;
+  }
+}
+
+// Sequence i has 3 + 5*i prompt tokens, so a step mixes prefill chunks with decoding tokens.
+TEST_P(ModelInvariance, BatchMatesDoNotMatter) {
+  constexpr int kLength = 96;
+  for (const int batch : {2, 5, 16}) {
+    auto test = Make(2);
+    const auto tables = TestModel::BlockTables(batch, KvCache::BlocksFor(kLength));
+    std::vector<std::vector<int32_t>> tokens(batch);
+    std::vector<std::vector<float>> logits(batch);
+    std::vector<int> done(batch, 0);
+    for (int s = 0; s < batch; ++s) tokens[s] = RandomTokens(3 + 5 * s + 6, kVocab, 100 + s);
+    for (bool more = true; more;) {
+      std::vector<SequenceChunk> chunks;
+      std::vector<int> owners;
+      for (int s = 0; s < batch; ++s) {
+        const int total = static_cast<int>(tokens[s].size());
+        if (done[s] == total) continue;
+        const int prompt = total - 6;
+        SequenceChunk chunk;
+        const int count = done[s] < prompt ? std::min(16, prompt - done[s]) : 1;
+        chunk.tokens = absl::MakeConstSpan(tokens[s]).subspan(done[s], count);
+        chunk.first_position = done[s];
+        chunk.block_table = tables[s];
+        chunk.logits = count;
+        chunk.phase = done[s] < prompt ? Phase::kPrefill : Phase::kDecode;
+        chunks.push_back(chunk);
+        owners.push_back(s);
+        done[s] += count;
+      }
+      more = !chunks.empty();
+      if (!more) break;
+      const auto out = test->model()->Forward(chunks, FfnMode::kAuto, test->cache());
+      ASSERT_TRUE(out.ok()) << out.status();
+      const float* row = out->logits.data();
+      for (size_t c = 0; c < chunks.size(); ++c) {
+        logits[owners[c]].insert(logits[owners[c]].end(), row, row + chunks[c].logits * kVocab);
+        row += chunks[c].logits * kVocab;
+      }
+    }
+    auto alone = Make(1);
+    for (int s = 0; s < batch; ++s) {
+      EXPECT_THAT(logits[s], ContainerEq(alone->Logits(tokens[s], 1000)))
+          << "sequence " << s << " of " << batch;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, ModelInvariance,
+                         ::testing::Combine(::testing::ValuesIn(SupportedCpuKernels()),
+                                            ::testing::Values(DType::kF32, DType::kBf16)),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param)->isa) + "_" +
+                                  DTypeName(std::get<1>(info.param));
+                         });
+
+TEST(TransformerModel, ReportsWhatTheFfnDid) {
+  const KernelTable* kernels = SupportedCpuKernels().back();
+  auto test = TestModel::Random(kernels, DType::kF32, 1);
+  const ModelConfig& config = test->model()->config();
+  const std::vector<int32_t> prompt = RandomTokens(70, kVocab, 5);
+  const auto tables = TestModel::BlockTables(2, 8);
+  SequenceChunk prefill;
+  prefill.tokens = prompt;
+  prefill.block_table = tables[0];
+  SequenceChunk decode;
+  decode.tokens = absl::MakeConstSpan(prompt).subspan(0, 1);
+  decode.block_table = tables[1];
+  decode.logits = 1;
+  decode.phase = Phase::kDecode;
+  const auto out = test->model()->Forward({prefill, decode}, FfnMode::kSparse, test->cache());
+  ASSERT_TRUE(out.ok());
+  EXPECT_EQ(out->logits.size(), kVocab);
+  EXPECT_EQ(out->ffn.neurons, config.ffn_size);
+  EXPECT_EQ(out->ffn.tokens[0], 70);
+  EXPECT_EQ(out->ffn.tokens[1], 1);
+  int64_t active = 0, read = 0, dense = 0;
+  for (int l = 0; l < config.num_layers; ++l) {
+    const FfnLayerStats& layer = out->ffn.layers[l];
+    EXPECT_EQ(layer.groups, 2) << "71 tokens are a group of 64 and one of 7";
+    EXPECT_EQ(
+        layer.dispatched[static_cast<int>(FfnPath::kSparse)][static_cast<int>(FfnReason::kForced)],
+        2);
+    EXPECT_GT(layer.union_active, 0);
+    EXPECT_LE(layer.union_active, 2 * config.ffn_size);
+    EXPECT_LE(layer.active[1], config.ffn_size);
+    active += layer.active[0] + layer.active[1];
+    const int64_t row = config.hidden_size * 4;
+    dense += 2 * 3 * config.ffn_size * row;
+    read += 2 * config.ffn_size * row + layer.union_active * 2 * row;
+  }
+  EXPECT_EQ(
+      std::accumulate(out->ffn.active_by_chunk.begin(), out->ffn.active_by_chunk.end(), int64_t{0}),
+      active);
+  EXPECT_EQ(out->ffn.weight_bytes_read, read);
+  EXPECT_EQ(out->ffn.weight_bytes_read + out->ffn.weight_bytes_skipped, dense);
+}
+
+TEST(TransformerModel, ServesActivationsWithoutZerosDense) {
+  auto test =
+      TestModel::Random(SupportedCpuKernels().back(), DType::kF32, 1, {ActivationKind::kSilu, 0});
+  const std::vector<int32_t> tokens = RandomTokens(3, kVocab, 6);
+  const auto tables = TestModel::BlockTables(1, 1);
+  SequenceChunk chunk;
+  chunk.tokens = tokens;
+  chunk.block_table = tables[0];
+  const auto out = test->model()->Forward({chunk}, FfnMode::kAuto, test->cache());
+  ASSERT_TRUE(out.ok());
+  EXPECT_EQ(out->ffn.layers[0].dispatched[static_cast<int>(FfnPath::kDense)]
+                                         [static_cast<int>(FfnReason::kNoZeros)],
+            1);
+  EXPECT_EQ(out->ffn.weight_bytes_skipped, 0);
+}
+
+}  // namespace
+}  // namespace lacuna
