@@ -1,0 +1,66 @@
+#include "server/admin_service.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "proto/status.h"
+#include "server/logger.h"
+#include "server/options.h"
+
+namespace lacuna {
+
+absl::Status AdminService::Authenticate(const grpc::ServerContext& rpc) const {
+  const auto it = rpc.client_metadata().find("authorization");
+  return authenticator_->Check(it == rpc.client_metadata().end()
+                                   ? std::string_view()
+                                   : std::string_view(it->second.data(), it->second.size()));
+}
+
+absl::Status AdminService::Load(const grpc::ServerContext& rpc,
+                                const v1::LoadModelRequest& request) {
+  if (absl::Status status = Authenticate(rpc); !status.ok()) return status;
+  if (!IsModelName(request.name())) {
+    return InvalidFields({{"name", "must be 1 to 64 of [A-Za-z0-9._-], without a leading dot"}});
+  }
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(request.path(), ignored)) {
+    return InvalidFields({{"path", "is not a directory on the server"}});
+  }
+  if (absl::Status status = models_->Announce(request.name()); !status.ok()) return status;
+  return models_->Load({request.name(), request.path()});
+}
+
+absl::Status AdminService::Unload(const grpc::ServerContext& rpc,
+                                  const v1::UnloadModelRequest& request) {
+  if (absl::Status status = Authenticate(rpc); !status.ok()) return status;
+  const absl::Duration left = absl::FromChrono(rpc.deadline()) - absl::Now();
+  return models_->Unload(request.name(), std::min(left, unload_timeout_));
+}
+
+grpc::Status AdminService::LoadModel(grpc::ServerContext* rpc, const v1::LoadModelRequest* request,
+                                     v1::LoadModelResponse*) {
+  const absl::Status status = Load(*rpc, *request);
+  Log(LogLevel::kInfo, "admin_load", {{"code", std::string(StatusCodeName(status.code()))}});
+  return ToGrpcStatus(status);
+}
+
+grpc::Status AdminService::UnloadModel(grpc::ServerContext* rpc,
+                                       const v1::UnloadModelRequest* request,
+                                       v1::UnloadModelResponse*) {
+  const absl::Status status = Unload(*rpc, *request);
+  Log(LogLevel::kInfo, "admin_unload", {{"code", std::string(StatusCodeName(status.code()))}});
+  return ToGrpcStatus(status);
+}
+
+grpc::Status AdminService::Drain(grpc::ServerContext* rpc, const v1::DrainRequest*,
+                                 v1::DrainResponse*) {
+  const absl::Status status = Authenticate(*rpc);
+  if (status.ok()) request_drain_();
+  Log(LogLevel::kInfo, "admin_drain", {{"code", std::string(StatusCodeName(status.code()))}});
+  return ToGrpcStatus(status);
+}
+
+}  // namespace lacuna

@@ -1,0 +1,209 @@
+#include "server/generation_service.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/status.h"
+#include "server/response_builder.h"
+#include "server/streaming_call.h"
+#include "server/unary_call.h"
+
+namespace lacuna {
+namespace {
+
+std::string MetadataValue(const grpc::CallbackServerContext& rpc, const char* key) {
+  const auto it = rpc.client_metadata().find(key);
+  return it == rpc.client_metadata().end() ? "" : std::string(it->second.data(), it->second.size());
+}
+
+// version-traceid-parentid-flags in lower-case hex (W3C Trace Context, section 3.2).
+bool IsTraceparent(const std::string& value) {
+  if (value.size() != 55) return false;
+  for (size_t i = 0; i < value.size(); ++i) {
+    const char c = value[i];
+    const bool dash = i == 2 || i == 35 || i == 52;
+    if (dash ? c != '-' : !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) return false;
+  }
+  return true;
+}
+
+CallMetadata ReadMetadata(const grpc::CallbackServerContext& rpc) {
+  CallMetadata metadata;
+  metadata.request_id = MetadataValue(rpc, "x-request-id");
+  metadata.authorization = MetadataValue(rpc, "authorization");
+  metadata.traceparent = MetadataValue(rpc, "traceparent");
+  if (!IsTraceparent(metadata.traceparent)) metadata.traceparent.clear();
+  metadata.deadline = absl::FromChrono(rpc.deadline());
+  return metadata;
+}
+
+// The metadata of a Generate call; echoes its request id.
+CallMetadata BeginGenerate(grpc::CallbackServerContext* rpc, const v1::GenerateRequest& request) {
+  CallMetadata metadata = ReadMetadata(*rpc);
+  if (metadata.request_id.empty()) metadata.request_id = NewRequestId();
+  const std::string& id = request.request_id().empty() ? metadata.request_id : request.request_id();
+  if (CheckRequestId("request_id", id).ok()) rpc->AddInitialMetadata("x-request-id", id);
+  return metadata;
+}
+
+// A call that is not Generate: counts it, checks the token, and finishes it once.
+class SimpleCall {
+ public:
+  SimpleCall(const ServiceContext* context, Method method, grpc::CallbackServerContext* rpc,
+             const std::string& model)
+      : method_(method),
+        traffic_(context->traffic->Get(context->models->Resolve(model))),
+        reactor_(rpc->DefaultReactor()),
+        allowed_(context->authenticator->Check(MetadataValue(*rpc, "authorization"))) {
+    traffic_->OnStarted(method);
+  }
+  const absl::Status& allowed() const { return allowed_; }
+  grpc::ServerUnaryReactor* Finish(const absl::Status& status) {
+    traffic_->OnEnded(method_, status.code(), "none");
+    reactor_->Finish(ToGrpcStatus(status));
+    return reactor_;
+  }
+  grpc::ServerUnaryReactor* reactor() const { return reactor_; }
+
+ private:
+  const Method method_;
+  TrafficMetrics* const traffic_;
+  grpc::ServerUnaryReactor* const reactor_;
+  const absl::Status allowed_;
+};
+
+// Runs `work` on a worker and finishes `call` with what it returns.
+template <typename Work>
+grpc::ServerUnaryReactor* FinishOnWorker(WorkerPool* workers, SimpleCall call, Work work) {
+  if (workers->Run([call, work]() mutable { call.Finish(work()); })) return call.reactor();
+  return call.Finish(WithRetryAfter(
+      absl::ResourceExhaustedError("too many requests wait for the tokenizer"), absl::Seconds(1)));
+}
+
+absl::Status Tokenize(const v1::TokenizeRequest& request, const ServiceContext& context,
+                      const ModelHost& host, v1::TokenizeResponse* response) {
+  if (static_cast<int64_t>(request.text().size()) > context.max_prompt_bytes) {
+    return InvalidFields(
+        {{"text", absl::StrCat("has ", request.text().size(), " bytes, the limit is ",
+                               context.max_prompt_bytes)}});
+  }
+  const bool add_special = !request.has_add_special() || request.add_special();
+  const auto ids = host.tokenizer().Encode(request.text(), add_special);
+  if (!ids.ok()) return ids.status();
+  for (int32_t id : *ids) {
+    response->add_token_ids(id);
+    response->add_pieces(TokenText(host.tokenizer(), id));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Detokenize(const v1::DetokenizeRequest& request, const ModelHost& host,
+                        v1::DetokenizeResponse* response) {
+  const auto vocab_size = static_cast<uint32_t>(host.tokenizer().vocab_size());
+  for (uint32_t id : request.token_ids()) {
+    if (id >= vocab_size) {
+      return InvalidFields({{"token_ids", absl::StrCat("has the token id ", id,
+                                                       ", the vocabulary has ", vocab_size)}});
+    }
+  }
+  const std::vector<int32_t> ids(request.token_ids().begin(), request.token_ids().end());
+  auto text = host.tokenizer().Decode(ids);
+  if (!text.ok()) return text.status();
+  response->set_text(*std::move(text));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* GenerationService::Generate(grpc::CallbackServerContext* rpc,
+                                                      const v1::GenerateRequest* request,
+                                                      v1::GenerateResponse* response) {
+  return UnaryCall::Start(context_, BeginGenerate(rpc, *request), *request, response);
+}
+
+grpc::ServerWriteReactor<v1::GenerateStreamResponse>* GenerationService::GenerateStream(
+    grpc::CallbackServerContext* rpc, const v1::GenerateRequest* request) {
+  return StreamingCall::Start(context_, BeginGenerate(rpc, *request), *request);
+}
+
+grpc::ServerUnaryReactor* GenerationService::Tokenize(grpc::CallbackServerContext* rpc,
+                                                      const v1::TokenizeRequest* request,
+                                                      v1::TokenizeResponse* response) {
+  SimpleCall call(context_, Method::kTokenize, rpc, request->model());
+  if (!call.allowed().ok()) return call.Finish(call.allowed());
+  auto host = context_->models->Find(request->model());
+  if (!host.ok()) return call.Finish(host.status());
+  return FinishOnWorker(context_->workers, call, [=, context = context_, host = *host] {
+    return lacuna::Tokenize(*request, *context, *host, response);
+  });
+}
+
+grpc::ServerUnaryReactor* GenerationService::Detokenize(grpc::CallbackServerContext* rpc,
+                                                        const v1::DetokenizeRequest* request,
+                                                        v1::DetokenizeResponse* response) {
+  SimpleCall call(context_, Method::kDetokenize, rpc, request->model());
+  if (!call.allowed().ok()) return call.Finish(call.allowed());
+  auto host = context_->models->Find(request->model());
+  if (!host.ok()) return call.Finish(host.status());
+  return FinishOnWorker(context_->workers, call, [=, host = *host] {
+    return lacuna::Detokenize(*request, *host, response);
+  });
+}
+
+grpc::ServerUnaryReactor* GenerationService::ListModels(grpc::CallbackServerContext* rpc,
+                                                        const v1::ListModelsRequest*,
+                                                        v1::ListModelsResponse* response) {
+  SimpleCall call(context_, Method::kListModels, rpc, "");
+  if (!call.allowed().ok()) return call.Finish(call.allowed());
+  for (const ModelRegistry::Entry& entry : context_->models->List()) {
+    v1::Model& model = *response->add_models();
+    if (entry.lease != nullptr) {
+      model = ToProto(*entry.lease, context_->default_max_tokens);
+    } else {
+      model.set_name(entry.name);
+      model.set_state(v1::Model::LOADING);
+    }
+  }
+  return call.Finish(absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* GenerationService::GetModel(grpc::CallbackServerContext* rpc,
+                                                      const v1::GetModelRequest* request,
+                                                      v1::GetModelResponse* response) {
+  SimpleCall call(context_, Method::kGetModel, rpc, request->model());
+  if (!call.allowed().ok()) return call.Finish(call.allowed());
+  const auto host = context_->models->Find(request->model());
+  if (!host.ok()) return call.Finish(host.status());
+  *response->mutable_model() = ToProto(**host, context_->default_max_tokens);
+  return call.Finish(absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* GenerationService::GetLoad(grpc::CallbackServerContext* rpc,
+                                                     const v1::GetLoadRequest* request,
+                                                     v1::GetLoadResponse* response) {
+  SimpleCall call(context_, Method::kGetLoad, rpc, request->model());
+  if (!call.allowed().ok()) return call.Finish(call.allowed());
+  if (!request->model().empty()) {
+    const auto host = context_->models->Find(request->model());
+    if (!host.ok()) return call.Finish(host.status());
+  }
+  for (const ModelRegistry::Entry& entry : context_->models->List()) {
+    if (entry.lease == nullptr) continue;
+    if (!request->model().empty() && request->model() != entry.name) continue;
+    const EngineLoad load = entry.lease->scheduler().GetLoad();
+    auto& out = *response->add_models();
+    out.set_model(entry.name);
+    out.set_running(load.running);
+    out.set_waiting(load.waiting);
+    out.set_max_concurrent(load.max_concurrent);
+    out.set_max_queue(load.max_queue);
+    out.set_kv_blocks_used(load.kv_blocks_used);
+    out.set_kv_blocks_total(load.kv_blocks_total);
+    out.set_draining(load.draining);
+  }
+  return call.Finish(absl::OkStatus());
+}
+
+}  // namespace lacuna

@@ -1,0 +1,68 @@
+#ifndef LACUNA_SERVER_HEALTH_H_
+#define LACUNA_SERVER_HEALTH_H_
+
+#include <functional>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "kernels/base/mutex.h"
+
+namespace lacuna {
+
+// Names that grpc.health.v1 knows besides "" and the services.
+inline constexpr char kLivenessService[] = "liveness";    // the process works
+inline constexpr char kReadinessService[] = "readiness";  // send it requests
+
+// Tells whether an engine is stuck: it has work, and no step has ended for `timeout` while it had.
+// One thread.
+class StallDetector {
+ public:
+  explicit StallDetector(absl::Duration timeout) : timeout_(timeout) {}
+  // `last_step`: end of the last step, whatever the clock: only a change of it counts.
+  bool IsStalled(bool has_work, absl::Time last_step, absl::Time now);
+
+ private:
+  const absl::Duration timeout_;
+  absl::Time last_step_ = absl::InfinitePast();
+  absl::Time last_progress_ = absl::InfinitePast();
+};
+
+// State of one engine as the watchdog sees it.
+struct EngineProgress {
+  std::string model;
+  bool has_work = false;
+  absl::Time last_step;
+};
+
+// Looks at the engines on a timer and reports when "all move on" becomes "one is stuck", or back.
+class EngineWatchdog {
+ public:
+  // `probe` lists the engines; `report` gets true (alive) or false. Both are called by the
+  // watchdog's thread only, and `report` only on a change; at the start all is alive.
+  EngineWatchdog(absl::Duration timeout, std::function<std::vector<EngineProgress>()> probe,
+                 std::function<void(bool alive)> report);
+  ~EngineWatchdog();
+  EngineWatchdog(const EngineWatchdog&) = delete;
+  EngineWatchdog& operator=(const EngineWatchdog&) = delete;
+
+ private:
+  void Loop();
+  // One that is stalled; empty if none is.
+  std::string StalledModel();
+
+  const absl::Duration timeout_;
+  const std::function<std::vector<EngineProgress>()> probe_;
+  const std::function<void(bool)> report_;
+  std::map<std::string, StallDetector> detectors_;  // by model
+  Mutex mu_;
+  CondVar stop_;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread thread_;
+};
+
+}  // namespace lacuna
+
+#endif  // LACUNA_SERVER_HEALTH_H_

@@ -1,0 +1,75 @@
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "runtime/model/load_model.h"
+#include "server/logger.h"
+#include "server/options.h"
+#include "server/server.h"
+#include "server/stop_signals.h"
+
+namespace lacuna {
+namespace {
+
+constexpr int kExitOk = 0;
+constexpr int kExitFailure = 1;
+constexpr int kExitUsage = 2;
+constexpr int kExitModel = 3;
+
+int Fail(int code, const absl::Status& status) {
+  Log(LogLevel::kError, "failed",
+      {{"exit_code", code}, {"message", std::string(status.message())}});
+  return code;
+}
+
+int Main(const std::vector<std::string>& args) {
+  absl::StatusOr<std::optional<ServerOptions>> options = ParseServerOptions(
+      args, [](const char* name) { return std::getenv(name); }, &std::cout);
+  if (!options.ok()) {
+    std::fprintf(stderr, "lacuna-server: %s\nTry lacuna-server --help.\n",
+                 std::string(options.status().message()).c_str());
+    return kExitUsage;
+  }
+  if (!options->has_value()) return kExitOk;
+
+  StopSignals stop;
+  Server server(**options, LoadModel, [&stop] { stop.Request(); });
+  if (absl::Status status = server.Start(); !status.ok()) return Fail(kExitFailure, status);
+
+  absl::Status loaded;
+  std::atomic<bool> loading_ended = false;
+  std::thread loading([&] {
+    loaded = server.LoadModels();
+    loading_ended = true;
+    stop.Wake();
+  });
+  stop.Wait();
+  if (!loading_ended) {
+    // Asked to stop while loading, which cannot be interrupted; no request is running yet.
+    Log(LogLevel::kInfo, "stopped_while_loading");
+    std::fflush(nullptr);
+    _exit(kExitOk);
+  }
+  loading.join();
+  if (!loaded.ok()) return Fail(kExitModel, loaded);
+
+  std::printf("listening grpc=%s metrics=%s\n", server.grpc_address().c_str(),
+              server.metrics_address().c_str());
+  std::fflush(stdout);
+  stop.Wait();
+  server.Drain([&stop] { return stop.count() > 1; });
+  return kExitOk;
+}
+
+}  // namespace
+}  // namespace lacuna
+
+int main(int argc, char** argv) {
+  return lacuna::Main(std::vector<std::string>(argv + 1, argv + argc));
+}

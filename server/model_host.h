@@ -1,0 +1,54 @@
+#ifndef LACUNA_SERVER_MODEL_HOST_H_
+#define LACUNA_SERVER_MODEL_HOST_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "runtime/engine/scheduler.h"
+#include "runtime/model/kv_cache.h"
+#include "runtime/model/load_model.h"
+#include "server/model_metrics.h"
+#include "server/options.h"
+
+namespace lacuna {
+
+// One model that is served: what LoadModel gave, its KV cache, its metrics and the engine that
+// runs it. Immutable but for the engine; thread-safe.
+class ModelHost {
+ public:
+  // Starts the engine. RESOURCE_EXHAUSTED if there is no memory for the KV cache.
+  // `metrics` must outlive the host.
+  static absl::StatusOr<std::unique_ptr<ModelHost>> Create(const std::string& name,
+                                                           LoadedModel loaded,
+                                                           const ServerOptions& options,
+                                                           Metrics* metrics);
+
+  const std::string& name() const { return name_; }
+  const Model& model() const { return *loaded_.model; }
+  const Tokenizer& tokenizer() const { return *loaded_.tokenizer; }
+  const ModelMetrics& metrics() const { return *metrics_; }
+  const KvCache& kv_cache() const { return *kv_cache_; }
+  Scheduler& scheduler() { return *scheduler_; }
+
+ private:
+  ModelHost() = default;
+  std::string name_;
+  LoadedModel loaded_;
+  std::unique_ptr<KvCache> kv_cache_;
+  std::unique_ptr<ModelMetrics> metrics_;
+  std::unique_ptr<Scheduler> scheduler_;  // uses all of the above: destroyed first
+};
+
+// Blocks of a KV cache: `kv_cache_mb` if not 0; else room for `max_concurrent` sequences of the
+// full context, in at most half of `free_bytes`. At least one block.
+int32_t KvCacheBlocks(const ModelConfig& config, int64_t kv_cache_mb, int32_t max_concurrent,
+                      int64_t free_bytes);
+
+// Memory that can be had without swapping, in bytes: MemAvailable of /proc/meminfo, or what the
+// cgroup still allows if that is less. 0 if unknown.
+int64_t FreeMemoryBytes();
+
+}  // namespace lacuna
+
+#endif  // LACUNA_SERVER_MODEL_HOST_H_

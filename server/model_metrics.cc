@@ -1,0 +1,185 @@
+#include "server/model_metrics.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/model/kv_cache.h"
+
+namespace lacuna {
+namespace {
+
+constexpr std::array<const char*, kNumStepPhases> kStepPhaseNames = {"prefill", "decode", "mixed"};
+constexpr std::array<const char*, kNumPhases> kPhaseNames = {"prefill", "decode"};
+
+StepPhase PhaseOf(const StepReport& report) {
+  if (report.prefill_tokens == 0) return StepPhase::kDecode;
+  return report.decode_tokens == 0 ? StepPhase::kPrefill : StepPhase::kMixed;
+}
+
+double Seconds(absl::Duration duration) { return absl::ToDoubleSeconds(duration); }
+
+}  // namespace
+
+ModelMetrics::ModelMetrics(Metrics* metrics, const std::string& model, const ModelConfig& config,
+                           int32_t kv_blocks)
+    : time_to_first_token_(metrics->time_to_first_token.Add({{"model", model}}, LatencyBuckets())),
+      inter_token_latency_(metrics->inter_token_latency.Add({{"model", model}}, LatencyBuckets())),
+      time_per_output_token_(
+          metrics->time_per_output_token.Add({{"model", model}}, LatencyBuckets())),
+      queue_time_(metrics->queue_time.Add({{"model", model}}, LatencyBuckets())),
+      prefill_(metrics->prefill.Add({{"model", model}}, LatencyBuckets())),
+      decode_(metrics->decode.Add({{"model", model}}, LatencyBuckets())),
+      prompt_computed_(metrics->prompt_tokens.Add({{"model", model}, {"source", "computed"}})),
+      prompt_cached_(metrics->prompt_tokens.Add({{"model", model}, {"source", "cached"}})),
+      generation_tokens_(metrics->generation_tokens.Add({{"model", model}})),
+      batch_size_(metrics->batch_size.Add({{"model", model}}, CountBuckets())),
+      step_tokens_(metrics->step_tokens.Add({{"model", model}}, CountBuckets())),
+      preemptions_(metrics->preemptions.Add({{"model", model}})),
+      prefix_queries_(metrics->prefix_cache_queries.Add({{"model", model}})),
+      prefix_hits_(metrics->prefix_cache_hits.Add({{"model", model}})),
+      running_(metrics->requests_running.Add({{"model", model}})),
+      waiting_(metrics->requests_waiting.Add({{"model", model}})),
+      queue_capacity_(metrics->queue_capacity.Add({{"model", model}})),
+      kv_usage_(metrics->kv_cache_usage.Add({{"model", model}})),
+      last_step_(metrics->engine_last_step.Add({{"model", model}})),
+      sparsity_(metrics->ffn_activation_sparsity.Add({{"model", model}}, RatioBuckets())),
+      union_density_(metrics->ffn_batch_union_density.Add({{"model", model}}, RatioBuckets())) {
+  for (int i = 0; i < kNumStepPhases; ++i) {
+    const prometheus::Labels labels = {{"model", model}, {"phase", kStepPhaseNames[i]}};
+    step_duration_[i] = &metrics->step_duration.Add(labels, LatencyBuckets());
+    bytes_read_[i] = &metrics->ffn_weight_bytes_read.Add(labels);
+    bytes_skipped_[i] = &metrics->ffn_weight_bytes_skipped.Add(labels);
+  }
+  AddLayers(metrics, model, config.num_layers);
+  // Nothing approximate runs, so there is nothing to audit yet.
+  metrics->sparse_audit.Add({{"model", model}});
+  metrics->sparse_audit_argmax_mismatch.Add({{"model", model}});
+  if (metrics->vllm_requests_running != nullptr) {
+    const prometheus::Labels labels = {{"model_name", model}};
+    vllm_running_ = &metrics->vllm_requests_running->Add(labels);
+    vllm_waiting_ = &metrics->vllm_requests_waiting->Add(labels);
+    vllm_kv_usage_ = &metrics->vllm_kv_cache_usage->Add(labels);
+    metrics->vllm_cache_config
+        ->Add({{"model_name", model},
+               {"block_size", absl::StrCat(KvCache::kBlockSize)},
+               {"num_gpu_blocks", absl::StrCat(kv_blocks)}})
+        .Set(1);
+  }
+}
+
+void ModelMetrics::AddLayers(Metrics* metrics, const std::string& model, int32_t layers) {
+  layers_.resize(layers);
+  for (int32_t l = 0; l < layers; ++l) {
+    const std::string layer = absl::StrCat(l);
+    for (int p = 0; p < kNumPhases; ++p) {
+      const prometheus::Labels labels = {
+          {"model", model}, {"layer", layer}, {"phase", kPhaseNames[p]}};
+      layers_[l].neurons[p] = &metrics->ffn_neurons.Add(labels);
+      layers_[l].active[p] = &metrics->ffn_neurons_active.Add(labels);
+    }
+    for (int path = 0; path < kNumFfnPaths; ++path) {
+      for (int reason = 0; reason < kNumFfnReasons; ++reason) {
+        for (int p = 0; p < kNumStepPhases; ++p) {
+          layers_[l].dispatch[path][reason][p] =
+              &metrics->ffn_dispatch.Add({{"model", model},
+                                          {"layer", layer},
+                                          {"path", FfnPathName(FfnPath(path))},
+                                          {"reason", FfnReasonName(FfnReason(reason))},
+                                          {"phase", kStepPhaseNames[p]}});
+        }
+      }
+    }
+  }
+}
+
+void ModelMetrics::OnStep(const StepReport& report) {
+  const StepPhase phase = PhaseOf(report);
+  step_duration_[static_cast<int>(phase)]->Observe(Seconds(report.duration));
+  batch_size_.Observe(report.sequences);
+  step_tokens_.Observe(report.prefill_tokens + report.decode_tokens);
+  if (report.ffn != nullptr) RecordFfn(*report.ffn, phase);
+}
+
+void ModelMetrics::RecordFfn(const FfnStepStats& ffn, StepPhase phase) {
+  const int p = static_cast<int>(phase);
+  bytes_read_[p]->Increment(static_cast<double>(ffn.weight_bytes_read));
+  bytes_skipped_[p]->Increment(static_cast<double>(ffn.weight_bytes_skipped));
+  int64_t neurons = 0, active = 0, union_active = 0, union_neurons = 0;
+  const size_t layers = std::min(layers_.size(), ffn.layers.size());
+  for (size_t l = 0; l < layers; ++l) {
+    const FfnLayerStats& stats = ffn.layers[l];
+    for (int i = 0; i < kNumPhases; ++i) {
+      layers_[l].neurons[i]->Increment(static_cast<double>(ffn.neurons * ffn.tokens[i]));
+      layers_[l].active[i]->Increment(static_cast<double>(stats.active[i]));
+      neurons += ffn.neurons * ffn.tokens[i];
+      active += stats.active[i];
+    }
+    union_active += stats.union_active;
+    union_neurons += ffn.neurons * stats.groups;
+    for (int path = 0; path < kNumFfnPaths; ++path) {
+      for (int reason = 0; reason < kNumFfnReasons; ++reason) {
+        const int32_t count = stats.dispatched[path][reason];
+        if (count != 0) layers_[l].dispatch[path][reason][p]->Increment(count);
+      }
+    }
+  }
+  if (neurons > 0) sparsity_.Observe(1.0 - static_cast<double>(active) / neurons);
+  if (union_neurons > 0) union_density_.Observe(static_cast<double>(union_active) / union_neurons);
+  neurons_.fetch_add(neurons, std::memory_order_relaxed);
+  active_.fetch_add(active, std::memory_order_relaxed);
+}
+
+void ModelMetrics::OnScheduled(absl::Duration queue_time) {
+  queue_time_.Observe(Seconds(queue_time));
+}
+
+void ModelMetrics::OnFirstToken(absl::Duration since_submission, absl::Duration prefill) {
+  time_to_first_token_.Observe(Seconds(since_submission));
+  prefill_.Observe(Seconds(prefill));
+  generation_tokens_.Increment();
+}
+
+void ModelMetrics::OnNextToken(absl::Duration since_previous) {
+  inter_token_latency_.Observe(Seconds(since_previous));
+  generation_tokens_.Increment();
+}
+
+void ModelMetrics::OnChoiceFinished(absl::Duration decode, int32_t completion_tokens) {
+  decode_.Observe(Seconds(decode));
+  if (completion_tokens > 1) {
+    time_per_output_token_.Observe(Seconds(decode) / (completion_tokens - 1));
+  }
+}
+
+void ModelMetrics::OnPrompt(int32_t computed_tokens, int32_t cached_tokens) {
+  prompt_computed_.Increment(computed_tokens);
+  prompt_cached_.Increment(cached_tokens);
+  prefix_queries_.Increment(computed_tokens + cached_tokens);
+  prefix_hits_.Increment(cached_tokens);
+}
+
+void ModelMetrics::OnLoad(const EngineLoad& load) {
+  const double usage = load.kv_blocks_total > 0
+                           ? static_cast<double>(load.kv_blocks_used) / load.kv_blocks_total
+                           : 0.0;
+  running_.Set(load.running);
+  waiting_.Set(load.waiting);
+  queue_capacity_.Set(load.max_queue);
+  kv_usage_.Set(usage);
+  if (load.last_step > absl::UnixEpoch()) {
+    last_step_.Set(absl::ToUnixMicros(load.last_step) * 1e-6);
+  }
+  if (vllm_running_ != nullptr) {
+    vllm_running_->Set(load.running);
+    vllm_waiting_->Set(load.waiting);
+    vllm_kv_usage_->Set(usage);
+  }
+}
+
+double ModelMetrics::MeasuredSparsity() const {
+  const int64_t neurons = neurons_.load(std::memory_order_relaxed);
+  if (neurons == 0) return 0.0;
+  return 1.0 - static_cast<double>(active_.load(std::memory_order_relaxed)) / neurons;
+}
+
+}  // namespace lacuna

@@ -1,0 +1,192 @@
+#include "server/model_registry.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "proto/status.h"
+#include "server/logger.h"
+
+namespace lacuna {
+namespace {
+
+// Between two progress lines of a load.
+constexpr absl::Duration kProgressInterval = absl::Seconds(2);
+// Advice to clients: loading takes seconds to minutes.
+constexpr absl::Duration kRetryWhileLoading = absl::Seconds(5);
+
+void LogLoaded(const ModelHost& host, double seconds) {
+  const ModelConfig& config = host.model().config();
+  const ModelFacts& facts = host.model().facts();
+  Log(LogLevel::kInfo, "model_loaded",
+      {{"model", host.name()},
+       {"architecture", config.architecture},
+       {"sparse", config.activation.has_zeros()},
+       {"parameters", facts.parameters},
+       {"weights", facts.weights},
+       {"weight_bytes", facts.weight_bytes},
+       {"device", facts.device},
+       {"isa", facts.isa},
+       {"threads", facts.threads},
+       {"context", config.max_context},
+       {"kv_blocks", host.kv_cache().num_blocks()},
+       {"seconds", seconds}});
+  if (!config.activation.has_zeros()) {
+    Log(LogLevel::kWarning, "model_is_dense",
+        {{"model", host.name()},
+         {"message", "its activation gives no zeros: served dense, without the sparse speed-up"}});
+  }
+}
+
+}  // namespace
+
+struct ModelRegistry::Model {
+  std::unique_ptr<ModelHost> host;  // null while it loads
+  // Held by the registry and, through aliases, by every lease; its end is what Unload waits for.
+  std::shared_ptr<void> leases;
+  std::shared_ptr<absl::Notification> released = std::make_shared<absl::Notification>();
+};
+
+ModelRegistry::ModelRegistry(const ServerOptions& options, ModelLoader loader, Metrics* metrics,
+                             Traffic* traffic)
+    : options_(options), loader_(std::move(loader)), metrics_(metrics), traffic_(traffic) {}
+
+ModelRegistry::~ModelRegistry() = default;
+
+ModelRegistry::Lease ModelRegistry::LeaseOf(const Model& model) const {
+  if (model.host == nullptr) return nullptr;
+  return Lease(model.leases, model.host.get());
+}
+
+absl::Status ModelRegistry::Announce(const std::string& name) {
+  MutexLock lock(&mu_);
+  if (!models_.emplace(name, std::make_shared<Model>()).second) {
+    return absl::AlreadyExistsError(absl::StrCat("model '", name, "' is already there"));
+  }
+  traffic_->AddModel(name);
+  metrics_->model_ready.Add({{"model", name}}).Set(0);
+  return absl::OkStatus();
+}
+
+absl::Status ModelRegistry::Load(const ModelSpec& spec) {
+  const absl::Time start = absl::Now();
+  Log(LogLevel::kInfo, "model_loading", {{"model", spec.name}, {"path", spec.path}});
+  LoadOptions load;
+  load.path = spec.path;
+  load.weights = options_.weights;
+  load.device = options_.device;
+  load.threads = options_.threads;
+  load.progress = [&spec, next = start + kProgressInterval](double share) mutable {
+    if (absl::Now() < next) return;
+    next = absl::Now() + kProgressInterval;
+    Log(LogLevel::kInfo, "model_loading", {{"model", spec.name}, {"progress", share}});
+  };
+  absl::StatusOr<LoadedModel> loaded = loader_(load);
+  absl::StatusOr<std::unique_ptr<ModelHost>> host =
+      loaded.ok() ? ModelHost::Create(spec.name, *std::move(loaded), options_, metrics_)
+                  : loaded.status();
+  MutexLock lock(&mu_);
+  if (!host.ok()) {
+    models_.erase(spec.name);
+    return host.status();
+  }
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  LogLoaded(**host, seconds);
+  Model& model = *models_.at(spec.name);
+  model.host = *std::move(host);
+  model.leases =
+      std::shared_ptr<void>(nullptr, [released = model.released](void*) { released->Notify(); });
+  if (draining_) model.host->scheduler().Drain();
+  metrics_->model_load_seconds.Add({{"model", spec.name}}).Set(seconds);
+  metrics_->model_ready.Add({{"model", spec.name}}).Set(1);
+  return absl::OkStatus();
+}
+
+absl::Status ModelRegistry::Unload(const std::string& name, absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  std::shared_ptr<Model> model;
+  {
+    MutexLock lock(&mu_);
+    const auto it = models_.find(name);
+    if (it == models_.end()) {
+      return absl::NotFoundError(absl::StrCat("there is no model '", name, "'"));
+    }
+    if (it->second->host == nullptr) {
+      return absl::FailedPreconditionError(absl::StrCat("model '", name, "' is still loading"));
+    }
+    model = it->second;
+  }
+  metrics_->model_ready.Add({{"model", name}}).Set(0);
+  model->host->scheduler().Drain();
+  if (!model->host->scheduler().WaitIdle(deadline - absl::Now())) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("requests on model '", name, "' still run after ",
+                     absl::FormatDuration(timeout), "; it admits no new ones"));
+  }
+  {
+    MutexLock lock(&mu_);
+    const auto it = models_.find(name);
+    if (it == models_.end() || it->second != model) {
+      return absl::NotFoundError(absl::StrCat("model '", name, "' was unloaded meanwhile"));
+    }
+    models_.erase(it);
+  }
+  // Calls that are about to end hold leases for moments only.
+  model->leases.reset();
+  model->released->WaitForNotification();
+  Log(LogLevel::kInfo, "model_unloaded", {{"model", name}});
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ModelRegistry::Lease> ModelRegistry::Find(const std::string& name) {
+  MutexLock lock(&mu_);
+  if (name.empty() && models_.size() > 1) {
+    return InvalidFields(
+        {{"model", absl::StrCat("is needed: the server has ", models_.size(), " models")}});
+  }
+  const auto it = name.empty() ? models_.begin() : models_.find(name);
+  if (it == models_.end()) {
+    return absl::NotFoundError(name.empty() ? "the server has no model"
+                                            : absl::StrCat("there is no model '", name, "'"));
+  }
+  Lease lease = LeaseOf(*it->second);
+  if (lease == nullptr) {
+    return WithRetryAfter(
+        absl::UnavailableError(absl::StrCat("model '", it->first, "' is loading")),
+        kRetryWhileLoading);
+  }
+  return lease;
+}
+
+std::string ModelRegistry::Resolve(const std::string& name) const {
+  MutexLock lock(&mu_);
+  return name.empty() && models_.size() == 1 ? models_.begin()->first : name;
+}
+
+std::vector<ModelRegistry::Entry> ModelRegistry::List() const {
+  MutexLock lock(&mu_);
+  std::vector<Entry> entries;
+  for (const auto& [name, model] : models_) entries.push_back({name, LeaseOf(*model)});
+  return entries;
+}
+
+void ModelRegistry::Drain() {
+  MutexLock lock(&mu_);
+  draining_ = true;
+  for (const auto& [name, model] : models_) {
+    if (model->host != nullptr) model->host->scheduler().Drain();
+  }
+}
+
+bool ModelRegistry::WaitIdle(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  bool idle = true;
+  for (const Entry& entry : List()) {
+    if (entry.lease == nullptr) continue;
+    idle = entry.lease->scheduler().WaitIdle(deadline - absl::Now()) && idle;
+  }
+  return idle;
+}
+
+}  // namespace lacuna

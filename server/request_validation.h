@@ -1,0 +1,47 @@
+#ifndef LACUNA_SERVER_REQUEST_VALIDATION_H_
+#define LACUNA_SERVER_REQUEST_VALIDATION_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "lacuna/v1/generation.pb.h"
+#include "runtime/engine/request.h"
+
+namespace lacuna {
+
+// What a request is checked against.
+struct RequestLimits {
+  int32_t context = 0;     // positions
+  int32_t vocab_size = 0;  // ids
+  int32_t default_max_tokens = 0;
+  int64_t max_prompt_bytes = 0;
+};
+
+struct ValidatedRequest {
+  // Complete but for prompt (if it came as text), deadlines and sink.
+  GenerationRequest request;
+  std::string prompt_text;  // if the prompt came as text
+  absl::Duration queue_timeout = absl::InfiniteDuration();
+  v1::EffectiveParams effective;  // every scalar set
+};
+
+// Checks every rule of generation.proto that needs no tokenizer and fills in the defaults.
+// `seed` is used if the request has none. INVALID_ARGUMENT lists every field at fault.
+// A pure function.
+absl::StatusOr<ValidatedRequest> ValidateGenerate(const v1::GenerateRequest& request,
+                                                  const RequestLimits& limits, uint64_t seed);
+
+// What is left to check when the number of prompt tokens is known: INVALID_ARGUMENT, on `prompt`,
+// unless the prompt leaves room for a token. Bounds effective max_tokens by the context.
+absl::Status BoundByContext(int32_t prompt_tokens, const RequestLimits& limits,
+                            v1::EffectiveParams* effective);
+
+// INVALID_ARGUMENT on `field` unless `id` can travel in metadata: at most 128 bytes of printable
+// ASCII.
+absl::Status CheckRequestId(const std::string& field, std::string_view id);
+
+}  // namespace lacuna
+
+#endif  // LACUNA_SERVER_REQUEST_VALIDATION_H_

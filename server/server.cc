@@ -1,0 +1,163 @@
+#include "server/server.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/logger.h"
+
+namespace lacuna {
+namespace {
+
+// Tokenizing is short, and the engine has threads of its own.
+constexpr int kWorkerThreads = 2;
+// More than all places of a usual configuration; beyond it calls are refused.
+constexpr size_t kMaxPendingWork = 4096;
+// What is left after a second signal, and for the listeners to send what is buffered.
+constexpr absl::Duration kHurriedDrain = absl::Seconds(1);
+constexpr absl::Duration kFlushTime = absl::Seconds(2);
+// How often a drain looks whether it has to hurry.
+constexpr absl::Duration kDrainSlice = absl::Milliseconds(50);
+
+// Waits until `done(slice)` says true, or `timeout` has passed; `done` waits for at most `slice`.
+bool WaitInSlices(absl::Duration timeout, const std::function<bool()>& hurry,
+                  const std::function<bool(absl::Duration)>& done) {
+  absl::Time deadline = absl::Now() + timeout;
+  bool hurried = false;
+  for (;;) {
+    if (!hurried && hurry()) {
+      hurried = true;
+      deadline = std::min(deadline, absl::Now() + kHurriedDrain);
+    }
+    const absl::Duration left = deadline - absl::Now();
+    if (done(std::clamp(left, absl::ZeroDuration(), kDrainSlice))) return true;
+    if (left <= absl::ZeroDuration()) return false;
+  }
+}
+
+}  // namespace
+
+Server::Server(const ServerOptions& options, ModelLoader loader, std::function<void()> request_stop)
+    : options_(options),
+      metrics_(options.vllm_metrics),
+      traffic_(&metrics_),
+      models_(options, std::move(loader), &metrics_, &traffic_),
+      workers_(kWorkerThreads, kMaxPendingWork),
+      context_{&models_,
+               &traffic_,
+               &workers_,
+               &authenticator_,
+               &open_calls_,
+               options.default_max_tokens,
+               int64_t{options.max_prompt_kb} << 10,
+               int64_t{options.stream_buffer_kb} << 10},
+      service_(&context_),
+      admin_service_(&models_, &authenticator_, options.drain_timeout, std::move(request_stop)) {}
+
+Server::~Server() {
+  watchdog_.reset();
+  open_calls_.AbortAll(absl::UnavailableError("the server stops"));
+  if (rpc_ != nullptr) rpc_->Shutdown(kFlushTime);
+  if (admin_rpc_ != nullptr) admin_rpc_->Shutdown(absl::ZeroDuration());
+}
+
+absl::Status Server::Start() {
+  if (!options_.auth_token_file.empty()) {
+    absl::StatusOr<Authenticator> authenticator = Authenticator::FromFile(options_.auth_token_file);
+    if (!authenticator.ok()) return authenticator.status();
+    authenticator_ = *std::move(authenticator);
+  }
+  for (const ModelSpec& spec : options_.models) {
+    if (absl::Status status = models_.Announce(spec.name); !status.ok()) return status;
+  }
+  auto credentials = RpcServer::Credentials(options_);
+  if (!credentials.ok()) return credentials.status();
+  auto rpc = RpcServer::Start(options_.listen, *credentials, &service_, /*health=*/true,
+                              options_.reflection);
+  if (!rpc.ok()) return rpc.status();
+  rpc_ = *std::move(rpc);
+  SetReady(false);
+  rpc_->SetServing(kLivenessService, true);
+  if (!options_.admin_listen.empty()) {
+    auto admin = RpcServer::Start(options_.admin_listen, *credentials, &admin_service_,
+                                  /*health=*/false, options_.reflection);
+    if (!admin.ok()) return admin.status();
+    admin_rpc_ = *std::move(admin);
+  }
+  if (absl::Status status = StartMetrics(); !status.ok()) return status;
+  watchdog_ = std::make_unique<EngineWatchdog>(
+      options_.engine_stall_timeout,
+      [this] {
+        std::vector<EngineProgress> engines;
+        for (const ModelRegistry::Entry& entry : models_.List()) {
+          if (entry.lease == nullptr) continue;
+          const EngineLoad load = entry.lease->scheduler().GetLoad();
+          engines.push_back({entry.name, load.running + load.waiting > 0, load.last_step});
+        }
+        return engines;
+      },
+      [this](bool alive) { rpc_->SetServing(kLivenessService, alive); });
+  Log(LogLevel::kInfo, "bound",
+      {{"grpc", grpc_address()},
+       {"metrics", metrics_address()},
+       {"admin", admin_address()},
+       {"tls", !options_.tls_cert.empty()},
+       {"auth", authenticator_.required()}});
+  return absl::OkStatus();
+}
+
+absl::Status Server::StartMetrics() {
+  if (options_.metrics_listen.empty()) return absl::OkStatus();
+  try {
+    exposer_ = std::make_unique<prometheus::Exposer>(options_.metrics_listen);
+  } catch (const std::exception& error) {  // how prometheus-cpp reports
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", options_.metrics_listen, " for metrics: ", error.what()));
+  }
+  exposer_->RegisterCollectable(metrics_.registry());
+  const std::string& address = options_.metrics_listen;
+  metrics_address_ =
+      absl::StrCat(address.substr(0, address.rfind(':')), ":", exposer_->GetListeningPorts()[0]);
+  return absl::OkStatus();
+}
+
+absl::Status Server::LoadModels() {
+  for (const ModelSpec& spec : options_.models) {
+    if (absl::Status status = models_.Load(spec); !status.ok()) {
+      return absl::Status(status.code(), absl::StrCat("model '", spec.name, "' (", spec.path,
+                                                      ") cannot be loaded: ", status.message()));
+    }
+  }
+  SetReady(true);
+  return absl::OkStatus();
+}
+
+void Server::SetReady(bool ready) {
+  rpc_->SetServing("", ready);
+  rpc_->SetServing(v1::GenerationService::service_full_name(), ready);
+  rpc_->SetServing(kReadinessService, ready);
+}
+
+int Server::Drain(const std::function<bool()>& hurry) {
+  Log(LogLevel::kInfo, "draining",
+      {{"lead_s", absl::ToDoubleSeconds(options_.drain_lead)},
+       {"timeout_s", absl::ToDoubleSeconds(options_.drain_timeout)}});
+  SetReady(false);
+  metrics_.draining.Add({}).Set(1);
+  WaitInSlices(options_.drain_lead, hurry, [](absl::Duration slice) {
+    absl::SleepFor(slice);
+    return false;
+  });
+  models_.Drain();
+  WaitInSlices(options_.drain_timeout, hurry,
+               [this](absl::Duration slice) { return models_.WaitIdle(slice); });
+  const int cut = open_calls_.AbortAll(absl::UnavailableError("the server stops"));
+  rpc_->Shutdown(kFlushTime);
+  if (admin_rpc_ != nullptr) admin_rpc_->Shutdown(kFlushTime);
+  Log(LogLevel::kInfo, "drained", {{"cut_off", cut}});
+  return cut;
+}
+
+}  // namespace lacuna

@@ -1,0 +1,64 @@
+#include "server/stop_signals.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+namespace lacuna {
+namespace {
+
+// Ends the thread that waits for signals.
+constexpr int kQuitSignal = SIGUSR1;
+
+sigset_t WaitedSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, kQuitSignal);
+  return signals;
+}
+
+}  // namespace
+
+StopSignals::StopSignals() {
+  signal(SIGPIPE, SIG_IGN);
+  const sigset_t signals = WaitedSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  thread_ = std::thread([this, signals] {
+    for (int signal = 0; sigwait(&signals, &signal) == 0;) {
+      if (signal == kQuitSignal) return;
+      Request();
+    }
+  });
+}
+
+StopSignals::~StopSignals() {
+  pthread_kill(thread_.native_handle(), kQuitSignal);
+  thread_.join();
+}
+
+void StopSignals::Request() {
+  MutexLock lock(&mu_);
+  if (++count_ >= 3) _exit(1);
+  changed_.NotifyAll();
+}
+
+int StopSignals::count() {
+  MutexLock lock(&mu_);
+  return count_;
+}
+
+void StopSignals::Wait() {
+  MutexLock lock(&mu_);
+  while (count_ == 0 && !woken_) changed_.Wait(&mu_);
+  woken_ = false;
+}
+
+void StopSignals::Wake() {
+  MutexLock lock(&mu_);
+  woken_ = true;
+  changed_.NotifyAll();
+}
+
+}  // namespace lacuna

@@ -1,0 +1,50 @@
+#include "server/unary_call.h"
+
+#include <utility>
+
+#include "proto/status.h"
+
+namespace lacuna {
+
+grpc::ServerUnaryReactor* UnaryCall::Start(const ServiceContext* context, CallMetadata metadata,
+                                           const v1::GenerateRequest& request,
+                                           v1::GenerateResponse* response) {
+  auto call = std::make_shared<UnaryCall>(context, std::move(metadata), response);
+  call->self_ = call;
+  call->Begin(request);
+  return call.get();
+}
+
+bool UnaryCall::EmitStarted(v1::Started started) {
+  for (uint32_t i = 0; i < started.effective().sampling().n(); ++i) {
+    response_->add_choices()->set_index(i);
+  }
+  *response_->mutable_started() = std::move(started);
+  return true;
+}
+
+bool UnaryCall::EmitDelta(v1::Delta delta) {
+  v1::Choice& choice = *response_->mutable_choices(static_cast<int>(delta.index()));
+  choice.mutable_text()->append(delta.text());
+  choice.mutable_token_ids()->MergeFrom(delta.token_ids());
+  choice.mutable_logprobs()->MergeFrom(delta.logprobs());
+  response_->mutable_started()->mutable_prompt_logprobs()->MergeFrom(delta.prompt_logprobs());
+  return true;
+}
+
+bool UnaryCall::EmitFinished(v1::Finished finished) {
+  v1::Choice& choice = *response_->mutable_choices(static_cast<int>(finished.index()));
+  *choice.mutable_finished() = std::move(finished);
+  return true;
+}
+
+void UnaryCall::EmitEnd(const absl::Status& status) { Finish(ToGrpcStatus(status)); }
+
+void UnaryCall::OnCancel() { AbortByClient(); }
+
+void UnaryCall::OnDone() {
+  Record(/*sent=*/true);
+  const auto last = std::move(self_);  // may delete *this at the end of the scope
+}
+
+}  // namespace lacuna

@@ -1,0 +1,40 @@
+#ifndef LACUNA_SERVER_WORKER_POOL_H_
+#define LACUNA_SERVER_WORKER_POOL_H_
+
+#include <deque>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "kernels/base/mutex.h"
+
+namespace lacuna {
+
+// Threads for work that is too long for a gRPC reaction, such as tokenizing: the callback API has
+// two threads on a machine with two cores, and they answer the health checks too. Thread-safe.
+class WorkerPool {
+ public:
+  // At most `max_pending` tasks wait.
+  WorkerPool(int threads, size_t max_pending);
+  // Runs what is pending, then joins.
+  ~WorkerPool();
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  // False, and `task` is dropped, if too many wait.
+  [[nodiscard]] bool Run(std::function<void()> task);
+
+ private:
+  void Loop();
+
+  const size_t max_pending_;
+  Mutex mu_;
+  CondVar changed_;
+  std::deque<std::function<void()>> pending_ ABSL_GUARDED_BY(mu_);
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace lacuna
+
+#endif  // LACUNA_SERVER_WORKER_POOL_H_

@@ -1,0 +1,115 @@
+#include "server/admin_service.h"
+
+#include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
+#include <gtest/gtest.h>
+
+#include "lacuna/v1/admin.grpc.pb.h"
+#include "proto/status.h"
+#include "tests/server/test_server.h"
+
+namespace lacuna {
+namespace {
+
+class AdminServiceTest : public testing::Test {
+ protected:
+  AdminServiceTest() : test_(WithAdmin()) {
+    stub_ = v1::AdminService::NewStub(
+        grpc::CreateChannel(test_.server().admin_address(), grpc::InsecureChannelCredentials()));
+  }
+  static ServerOptions WithAdmin() {
+    ServerOptions options = TestServer::Options();
+    options.admin_listen = "127.0.0.1:0";
+    return options;
+  }
+  absl::Status Load(const std::string& name, const std::string& path) {
+    grpc::ClientContext context;
+    v1::LoadModelRequest request;
+    request.set_name(name);
+    request.set_path(path);
+    v1::LoadModelResponse response;
+    return FromGrpcStatus(stub_->LoadModel(&context, request, &response));
+  }
+  absl::Status Unload(const std::string& name, absl::Duration timeout = absl::Seconds(10)) {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+    v1::UnloadModelRequest request;
+    request.set_name(name);
+    v1::UnloadModelResponse response;
+    return FromGrpcStatus(stub_->UnloadModel(&context, request, &response));
+  }
+  absl::Status Generate(const std::string& model) {
+    v1::GenerateRequest request = MakeRequest("a", 2);
+    request.set_model(model);
+    grpc::ClientContext context;
+    v1::GenerateResponse response;
+    return FromGrpcStatus(test_.NewStub()->Generate(&context, request, &response));
+  }
+
+  TestServer test_;
+  std::unique_ptr<v1::AdminService::Stub> stub_;
+};
+
+TEST_F(AdminServiceTest, ALoadedModelServesUntilItIsUnloaded) {
+  EXPECT_EQ(Generate("new").code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(Load("new", testing::TempDir()).ok());
+  EXPECT_TRUE(Generate("new").ok());
+  EXPECT_EQ(test_.Metric("lacuna_model_ready", {"\"new\""}), 1);
+  EXPECT_EQ(Load("new", testing::TempDir()).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(Unload("new").ok());
+  EXPECT_EQ(Generate("new").code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(test_.Metric("lacuna_model_ready", {"\"new\""}), 0);
+  EXPECT_TRUE(Generate("fake").ok());
+  EXPECT_EQ(Unload("new").code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(AdminServiceTest, NamesAndPathsAreChecked) {
+  for (const char* name : {"", ".hidden", "a/b", "../x", "a b", "a\nb"}) {
+    EXPECT_EQ(FieldViolations(Load(name, testing::TempDir()))[0].field, "name") << name;
+  }
+  EXPECT_EQ(FieldViolations(Load(std::string(65, 'a'), testing::TempDir()))[0].field, "name");
+  EXPECT_EQ(FieldViolations(Load("ok", "/no/such/directory"))[0].field, "path");
+  EXPECT_EQ(FieldViolations(Load("ok", "/dev/null"))[0].field, "path");
+}
+
+TEST_F(AdminServiceTest, UnloadWaitsForRunningRequests) {
+  ASSERT_TRUE(Load("new", testing::TempDir()).ok());
+  test_.gate().Close();
+  v1::GenerateRequest request = MakeRequest("a", 3);
+  request.set_model("new");
+  const auto stub = test_.NewStub();
+  grpc::ClientContext context;
+  const auto stream = stub->GenerateStream(&context, request);
+  test_.gate().WaitHeld();
+  EXPECT_EQ(Unload("new", absl::Milliseconds(50)).code(), absl::StatusCode::kDeadlineExceeded);
+  test_.gate().Open();
+  v1::GenerateStreamResponse message;
+  while (stream->Read(&message)) {
+  }
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_TRUE(Eventually([&] {
+    const absl::StatusCode code = Unload("new").code();
+    return code == absl::StatusCode::kOk || code == absl::StatusCode::kNotFound;
+  }));
+  EXPECT_EQ(Generate("new").code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(AdminServiceTest, ItIsNotOnThePublicListener) {
+  const auto stub = v1::AdminService::NewStub(test_.InProcessChannel());
+  grpc::ClientContext context;
+  v1::DrainResponse response;
+  EXPECT_EQ(stub->Drain(&context, {}, &response).error_code(), grpc::StatusCode::UNIMPLEMENTED);
+}
+
+TEST(AdminDrainTest, DrainAsksTheOwnerToStop) {
+  int asked = 0;
+  Authenticator everybody;
+  AdminService service(nullptr, &everybody, absl::Seconds(1), [&asked] { ++asked; });
+  grpc::ServerContext context;
+  v1::DrainResponse response;
+  EXPECT_TRUE(service.Drain(&context, nullptr, &response).ok());
+  EXPECT_EQ(asked, 1);
+}
+
+}  // namespace
+}  // namespace lacuna

@@ -1,0 +1,176 @@
+#include <gmock/gmock.h>
+#include <grpcpp/client_context.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "absl/synchronization/notification.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "proto/status.h"
+#include "tests/fakes/fake_tokenizer.h"
+#include "tests/server/test_server.h"
+
+namespace lacuna {
+namespace {
+
+namespace health = grpc::health::v1;
+
+health::HealthCheckResponse::ServingStatus Check(const std::shared_ptr<grpc::Channel>& channel,
+                                                 const std::string& service) {
+  grpc::ClientContext context;
+  health::HealthCheckRequest request;
+  request.set_service(service);
+  health::HealthCheckResponse response;
+  EXPECT_TRUE(health::Health::NewStub(channel)->Check(&context, request, &response).ok());
+  return response.status();
+}
+
+const std::string kService = "lacuna.v1.GenerationService";
+
+TEST(HealthTest, AReadyServerServesUnderAllNames) {
+  TestServer test;
+  for (const std::string& service :
+       {std::string(), kService, std::string("liveness"), std::string("readiness")}) {
+    EXPECT_EQ(Check(test.TcpChannel(), service), health::HealthCheckResponse::SERVING) << service;
+  }
+  grpc::ClientContext context;
+  health::HealthCheckRequest request;
+  request.set_service("nope");
+  health::HealthCheckResponse response;
+  EXPECT_EQ(
+      health::Health::NewStub(test.TcpChannel())->Check(&context, request, &response).error_code(),
+      grpc::StatusCode::NOT_FOUND);
+}
+
+TEST(HealthTest, WatchSeesTheDrain) {
+  TestServer test;
+  grpc::ClientContext context;
+  health::HealthCheckRequest request;
+  request.set_service("readiness");
+  const auto watch = health::Health::NewStub(test.TcpChannel())->Watch(&context, request);
+  health::HealthCheckResponse response;
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), health::HealthCheckResponse::SERVING);
+  std::thread drain([&] { test.server().Drain([] { return false; }); });
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), health::HealthCheckResponse::NOT_SERVING);
+  context.TryCancel();
+  drain.join();
+}
+
+TEST(HealthTest, LivenessFailsWhileAnEngineIsStuckAndOnlyThen) {
+  ServerOptions options = TestServer::Options();
+  options.engine_stall_timeout = absl::Milliseconds(100);
+  TestServer test(options);
+  test.gate().Close();
+  const auto stub = test.NewStub();
+  grpc::ClientContext context;
+  const auto stream = stub->GenerateStream(&context, MakeRequest("a", 2));
+  const auto channel = test.TcpChannel();
+  EXPECT_TRUE(Eventually(
+      [&] { return Check(channel, "liveness") == health::HealthCheckResponse::NOT_SERVING; }));
+  test.gate().Open();
+  EXPECT_TRUE(Eventually(
+      [&] { return Check(channel, "liveness") == health::HealthCheckResponse::SERVING; }));
+  v1::GenerateStreamResponse message;
+  while (stream->Read(&message)) {
+  }
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST(LoadingTest, HealthAnswersAndGenerateSaysUnavailableWhileAModelLoads) {
+  absl::Notification load;
+  Server server(
+      TestServer::Options(),
+      [&load](const LoadOptions&) -> absl::StatusOr<LoadedModel> {
+        load.WaitForNotification();
+        return absl::DataLossError("model.safetensors is truncated");
+      },
+      [] {});
+  ASSERT_TRUE(server.Start().ok());
+  std::thread loading([&] {
+    const absl::Status status = server.LoadModels();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+    EXPECT_EQ(status.message(),
+              "model 'fake' (/nowhere) cannot be loaded: model.safetensors is truncated");
+  });
+  const auto channel = server.rpc().grpc_server()->InProcessChannel({});
+  EXPECT_EQ(Check(channel, "liveness"), health::HealthCheckResponse::SERVING);
+  EXPECT_EQ(Check(channel, "readiness"), health::HealthCheckResponse::NOT_SERVING);
+  const auto stub = v1::GenerationService::NewStub(channel);
+  grpc::ClientContext generate, list;
+  v1::GenerateResponse response;
+  const absl::Status refused =
+      FromGrpcStatus(stub->Generate(&generate, MakeRequest("a", 1), &response));
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(RetryAfter(refused).has_value());
+  v1::ListModelsResponse models;
+  ASSERT_TRUE(stub->ListModels(&list, {}, &models).ok());
+  EXPECT_EQ(models.models(0).state(), v1::Model::LOADING);
+  load.Notify();
+  loading.join();
+}
+
+TEST(DrainTest, RunningRequestsFinishAndNewOnesAreRefused) {
+  TestServer test;
+  test.gate().Close();
+  // Over TCP: the in-process transport drops its streams when the server shuts down.
+  const auto stub = v1::GenerationService::NewStub(test.TcpChannel());
+  grpc::ClientContext context;
+  const auto stream = stub->GenerateStream(&context, MakeRequest("a", 50));
+  test.gate().WaitHeld();
+  std::atomic<int> cut = -1;
+  std::thread drain([&] { cut = test.server().Drain([] { return false; }); });
+  ASSERT_TRUE(Eventually(
+      [&] { return test.server().models().Find("")->get()->scheduler().GetLoad().draining; }));
+  EXPECT_EQ(test.Metric("lacuna_draining"), 1);
+  grpc::ClientContext refused_context;
+  v1::GenerateResponse response;
+  const absl::Status refused =
+      FromGrpcStatus(stub->Generate(&refused_context, MakeRequest("b", 1), &response));
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(RetryAfter(refused).has_value());
+  EXPECT_EQ(cut, -1);  // still waiting
+  test.gate().Open();
+  v1::GenerateStreamResponse message;
+  bool finished = false;
+  while (stream->Read(&message)) finished |= message.has_finished();
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_TRUE(finished);
+  drain.join();
+  EXPECT_EQ(cut, 0);
+  test.ExpectQuietAndBalanced();
+}
+
+TEST(DrainTest, ASecondSignalCutsTheWaitAndStreamsEndUnavailable) {
+  TestServer test;
+  test.gate().Close();
+  const auto stub = v1::GenerationService::NewStub(test.TcpChannel());
+  grpc::ClientContext context;
+  const auto stream = stub->GenerateStream(&context, MakeRequest("a", 50));
+  test.gate().WaitHeld();
+  std::thread reader([&] {
+    v1::GenerateStreamResponse message;
+    while (stream->Read(&message)) {
+    }
+    EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  });
+  EXPECT_EQ(test.server().Drain([] { return true; }), 1);
+  reader.join();
+  test.gate().Open();
+  test.ExpectQuietAndBalanced();
+  EXPECT_EQ(test.Metric("lacuna_requests_total", {"UNAVAILABLE", "GenerateStream"}), 1);
+}
+
+TEST(StartTest, APortThatIsTakenIsRefused) {
+  TestServer test;
+  ServerOptions options = TestServer::Options();
+  options.listen = test.server().grpc_address();
+  Server second(
+      options, [](const LoadOptions&) { return absl::UnknownError(""); }, [] {});
+  EXPECT_EQ(second.Start().code(), absl::StatusCode::kUnavailable);
+}
+
+}  // namespace
+}  // namespace lacuna

@@ -1,0 +1,121 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+
+#include "absl/synchronization/notification.h"
+#include "server/authenticator.h"
+#include "server/default_model.h"
+#include "server/health.h"
+#include "server/logger.h"
+#include "server/model_host.h"
+#include "server/worker_pool.h"
+
+namespace lacuna {
+namespace {
+
+TEST(AuthenticatorTest, WithoutFileEverybodyMayIn) { EXPECT_TRUE(Authenticator().Check("").ok()); }
+
+TEST(AuthenticatorTest, AcceptsTheTokensOfTheFileOnly) {
+  const std::string path = testing::TempDir() + "/lacuna_tokens";
+  std::ofstream(path) << "# comment\n\nfirst-token\n  second-token  \n";
+  const auto authenticator = Authenticator::FromFile(path);
+  ASSERT_TRUE(authenticator.ok());
+  EXPECT_TRUE(authenticator->Check("Bearer first-token").ok());
+  EXPECT_TRUE(authenticator->Check("bearer second-token").ok());
+  for (const char* bad : {"", "first-token", "Bearer ", "Bearer first-toke", "Bearer first-tokens",
+                          "Basic first-token", "Bearer # comment"}) {
+    EXPECT_EQ(authenticator->Check(bad).code(), absl::StatusCode::kUnauthenticated) << bad;
+  }
+  std::remove(path.c_str());
+}
+
+TEST(AuthenticatorTest, AFileWithoutTokensIsRefused) {
+  const std::string path = testing::TempDir() + "/lacuna_no_tokens";
+  std::ofstream(path) << "# nothing\n";
+  EXPECT_EQ(Authenticator::FromFile(path).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Authenticator::FromFile("/no/such/file").status().code(), absl::StatusCode::kNotFound);
+  std::remove(path.c_str());
+}
+
+TEST(StallDetectorTest, OnlyWorkWithoutProgressIsAStall) {
+  StallDetector detector(absl::Seconds(10));
+  const absl::Time start = absl::UnixEpoch();
+  const absl::Time step = start;
+  EXPECT_FALSE(detector.IsStalled(false, step, start));
+  EXPECT_FALSE(detector.IsStalled(false, step, start + absl::Hours(1)));  // idle for long
+  EXPECT_FALSE(detector.IsStalled(true, step, start + absl::Hours(1) + absl::Seconds(9)));
+  EXPECT_TRUE(detector.IsStalled(true, step, start + absl::Hours(1) + absl::Seconds(11)));
+  const absl::Time next = step + absl::Seconds(1);
+  EXPECT_FALSE(detector.IsStalled(true, next, start + absl::Hours(1) + absl::Seconds(12)));
+}
+
+TEST(LoggerTest, ALineIsOneJsonObjectAndCannotBeForged) {
+  testing::internal::CaptureStderr();
+  Log(LogLevel::kWarning, "event", {{"id", "a\n{\"level\":\"error\"}\x1b[31m\x7f\xff"}});
+  const std::string text = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1);
+  for (char c : text.substr(0, text.size() - 1)) EXPECT_TRUE(c >= 0x20 && c < 0x7f) << int{c};
+  const auto line = nlohmann::json::parse(text);
+  EXPECT_EQ(line["level"], "warning");
+  EXPECT_EQ(line["event"], "event");
+  EXPECT_THAT(line["id"].get<std::string>(), testing::StartsWith("a\n{"));
+}
+
+TEST(WorkerPoolTest, RefusesBeyondItsBoundAndRunsWhatItTook) {
+  std::atomic<int> ran = 0;
+  absl::Notification started, release;
+  {
+    WorkerPool pool(1, /*max_pending=*/2);
+    ASSERT_TRUE(pool.Run([&] {
+      started.Notify();
+      release.WaitForNotification();
+      ++ran;
+    }));
+    started.WaitForNotification();
+    EXPECT_TRUE(pool.Run([&] { ++ran; }));
+    EXPECT_TRUE(pool.Run([&] { ++ran; }));
+    EXPECT_FALSE(pool.Run([&] { ++ran; }));
+    release.Notify();
+  }
+  EXPECT_EQ(ran, 3);
+}
+
+ModelConfig SmallConfig() {
+  ModelConfig config;
+  config.num_layers = 2;
+  config.num_kv_heads = 4;
+  config.num_heads = 4;
+  config.head_dim = 8;
+  config.max_context = 160;  // 10 blocks
+  return config;
+}
+
+TEST(KvCacheBlocksTest, FlagWinsOverTheDefault) {
+  const int64_t per_block = KvCache::BytesPerBlock(SmallConfig());
+  EXPECT_EQ(KvCacheBlocks(SmallConfig(), 1, 4, 0), (1 << 20) / per_block);
+}
+
+TEST(KvCacheBlocksTest, DefaultIsFullContextsInHalfOfTheFreeMemory) {
+  const int64_t per_block = KvCache::BytesPerBlock(SmallConfig());
+  EXPECT_EQ(KvCacheBlocks(SmallConfig(), 0, 4, int64_t{1} << 40), 40);
+  EXPECT_EQ(KvCacheBlocks(SmallConfig(), 0, 4, per_block * 30), 15);
+  EXPECT_EQ(KvCacheBlocks(SmallConfig(), 0, 4, 0), 1);
+}
+
+TEST(DefaultModelTest, IsFoundAboveTheBinary) {
+  const std::filesystem::path root = testing::TempDir() + "/lacuna_tree";
+  std::filesystem::create_directories(root / "models/small");
+  std::filesystem::create_directories(root / "build/release/bin");
+  std::ofstream(root / "models/small/config.json") << "{}";
+  EXPECT_EQ(*FindDefaultModel(root / "build/release/bin/lacuna-server"), root / "models/small");
+  std::filesystem::remove_all(root);
+  EXPECT_EQ(FindDefaultModel("/no/such/bin/x").status().code(), absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace lacuna
