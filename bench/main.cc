@@ -5,7 +5,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -13,7 +12,6 @@
 #include "absl/time/clock.h"
 #include "bench/bandwidth.h"
 #include "bench/bench_model.h"
-#include "kernels/cpu/cpu_kernels.h"
 #include "runtime/model/load_model.h"
 #include "runtime/model/synthetic.h"
 #include "runtime/model/transformer_model.h"
@@ -26,7 +24,7 @@ constexpr char kDescription[] =
     "Prints one JSON object per FFN mode; with several modes their repeats are interleaved, so\n"
     "that ratios between them hold on a noisy machine.\n\n"
     "  lacuna-bench --synthetic=minicpm-s-1b --ffn=dense,sparse\n"
-    "  lacuna-bench --model=models/lacuna-novels --batch=8 --json\n";
+    "  lacuna-bench --model=models/lacuna-novels-3m --batch=8 --json\n";
 
 // Public domain: the opening of "Pride and Prejudice" (1813). What real models are fed.
 constexpr char kPrompt[] =
@@ -63,24 +61,11 @@ absl::StatusOr<LoadedModel> LoadSynthetic(const Options& options) {
       options.load.weights != "f32") {
     return absl::UnimplementedError("--weights: f32 and bf16 are available");
   }
-  const char* isa = std::getenv("LACUNA_ISA");
-  absl::StatusOr<const KernelTable*> kernels = SelectCpuKernels(isa == nullptr ? "" : isa);
-  if (!kernels.ok()) return kernels.status();
-  LoadedModel loaded;
-  loaded.pool = std::make_unique<ThreadPool>(options.load.threads > 0 ? options.load.threads
-                                                                      : AvailableCpus());
   const ModelConfig config = SyntheticConfig(*shape);
   const double sparsity = options.sparsity > 0 ? options.sparsity : shape->sparsity;
   const std::unique_ptr<WeightSource> source = MakeSyntheticSource(config, sparsity, 1);
   const DType dtype = options.load.weights == "f32" ? DType::kF32 : DType::kBf16;
-  absl::StatusOr<ModelWeights> weights =
-      ModelWeights::Load(config, *source, dtype, loaded.pool.get(), options.load.progress);
-  if (!weights.ok()) return weights.status();
-  auto model =
-      std::make_unique<TransformerModel>(config, *std::move(weights), *kernels, loaded.pool.get());
-  model->Calibrate();
-  loaded.model = std::move(model);
-  return loaded;
+  return BuildModel(config, *source, dtype, options.load);
 }
 
 double PeakRssMb() {

@@ -42,7 +42,7 @@ constexpr char kServiceConfig[] = R"({
 constexpr int kMinReconnectMs = 100;
 constexpr int kMaxReconnectMs = 5000;
 constexpr int kConnectTimeoutMs = 5000;
-// A dead peer is noticed within 80 s while a call runs. Lacuna servers allow a ping each 30 s.
+// A dead peer is noticed within 80 s while a call runs.
 constexpr int kKeepaliveMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 

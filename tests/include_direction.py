@@ -25,9 +25,24 @@ FORBIDDEN_LIBRARIES = {
     "client": {"prometheus"},
     "bench": {"grpc", "grpcpp", "google", "prometheus"},
 }
-# Sources compiled for one instruction set: C headers, intrinsics and our plain-data headers only.
-ISA_SOURCES = {"generic.cc", "avx2.cc", "avx512.cc", "simd.h"}
+# Sources compiled for one instruction set (kernels/cpu): C headers, intrinsics, each other, and our
+# plain-data headers only.
+ISA_SOURCES = {"generic.cc", "avx2.cc", "avx512.cc", "simd.h", "isa_tables.h"}
+ISA_DATA_HEADERS = {"activation.h", "dtype.h", "kernel_table.h", "row_matrix.h"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+
+
+def is_isa_source(path):
+    return path.name in ISA_SOURCES or path.name.endswith("_inl.h")
+
+
+def fit_for_isa_source(quote, name):
+    if quote == "<":
+        return name.endswith(".h") and "/" not in name
+    folder, _, file = name.rpartition("/")
+    if folder == "kernels/base":
+        return file in ISA_DATA_HEADERS
+    return folder == "kernels/cpu" and is_isa_source(pathlib.Path(file))
 
 
 def violations(root):
@@ -42,17 +57,19 @@ def violations(root):
                 quote, name = match.groups()
                 first = name.split("/")[0]
                 where = f"{path.relative_to(root)}:{number}"
-                if first in PROJECT_FOLDERS and quote == '"' and first not in allowed:
+                if first in PROJECT_FOLDERS and first not in allowed:
                     yield f"{where}: {folder}/ must not include {name}"
                 elif first in FORBIDDEN_LIBRARIES.get(folder, ()):
                     yield f"{where}: {folder}/ must not use {name}"
-                elif path.name in ISA_SOURCES or path.name.endswith("_inl.h"):
-                    if quote == "<" and not name.endswith(".h"):
-                        yield f"{where}: per-ISA sources include C headers only, not <{name}>"
+                elif is_isa_source(path) and not fit_for_isa_source(quote, name):
+                    yield f"{where}: a per-ISA source must not include {name}"
 
 
 def main():
-    found = list(violations(pathlib.Path(sys.argv[1])))
+    root = pathlib.Path(sys.argv[1])
+    if not (root / "kernels").is_dir():
+        sys.exit(f"{root} is not the source tree: it has no kernels/")
+    found = list(violations(root))
     print("\n".join(found) or "include direction: no violation")
     return 1 if found else 0
 

@@ -1,8 +1,30 @@
 #include "client/cli/commands.h"
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "client/cli/output.h"
 
 namespace lacuna {
+namespace {
+
+// The arguments in reverse, as CLI11 wants them. `--name=` becomes `--name` and an empty argument:
+// CLI11 would otherwise take the next argument, whatever it is, for the value.
+std::vector<std::string> ReversedArguments(int argc, const char* const* argv) {
+  std::vector<std::string> args;
+  for (int i = 1; i < argc; ++i) {
+    std::string arg = argv[i];
+    const bool empty_value = arg.rfind("--", 0) == 0 && arg.find('=') == arg.size() - 1;
+    if (empty_value) arg.pop_back();
+    args.push_back(std::move(arg));
+    if (empty_value) args.emplace_back();
+  }
+  std::reverse(args.begin(), args.end());
+  return args;
+}
+
+}  // namespace
 
 int RunCommandLine(int argc, const char* const* argv) {
   CLI::App app("Talks to a Lacuna inference server.", "lacuna");
@@ -27,7 +49,7 @@ int RunCommandLine(int argc, const char* const* argv) {
   AddHealthCommand(&app, &body);
   AddLoadCommand(&app, &body);
   try {
-    app.parse(argc, argv);
+    app.parse(ReversedArguments(argc, argv));
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }

@@ -69,8 +69,8 @@ struct KernelTable {
                              int64_t y_stride);
 
   // y[t*y_stride + c] += sum over j in [0, w.rows) of a[t*a_stride + j] * w.row(j)[c], ascending j,
-  // for c in [col_begin, col_end): the dense twin of axpy_rows, equal to it bit for bit (adding a
-  // zero times a finite weight changes nothing).
+  // for c in [col_begin, col_end): the dense twin of axpy_rows, equal to it bit for bit but for the
+  // sign of a zero (adding a zero times a finite weight changes nothing else).
   void (*linear_transposed[kNumDTypes])(const float* a, int64_t a_stride, int64_t tokens,
                                         const RowMatrix& w, int64_t col_begin, int64_t col_end,
                                         float* y, int64_t y_stride);

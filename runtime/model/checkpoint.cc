@@ -220,10 +220,4 @@ std::vector<std::string_view> Checkpoint::names() const {
   return names;
 }
 
-int64_t Checkpoint::total_bytes() const {
-  int64_t total = 0;
-  for (const auto& [name, file] : file_of_) total += files_[file]->tensors().at(name).bytes;
-  return total;
-}
-
 }  // namespace lacuna

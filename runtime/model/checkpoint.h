@@ -36,10 +36,8 @@ class Checkpoint {
   absl::Status ReadRows(const TensorInfo& tensor, int64_t first_row, int64_t rows, DType as,
                         std::byte* out, int64_t row_stride) const;
 
-  // Names in no particular order, for messages about missing or unknown tensors.
+  // In no particular order.
   std::vector<std::string_view> names() const;
-  // Sum of the sizes of all tensors as stored.
-  int64_t total_bytes() const;
 
  private:
   absl::Status OpenSingle(const std::string& path);

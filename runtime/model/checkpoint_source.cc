@@ -1,11 +1,12 @@
 #include "runtime/model/checkpoint_source.h"
 
 #include <algorithm>
-#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -73,6 +74,10 @@ absl::Status CheckShape(const Checkpoint& checkpoint, const ModelConfig& config,
                         int32_t layer) {
   const std::string name = TensorName(tensor, layer);
   const TensorInfo* info = checkpoint.Find(name);
+  if (info != nullptr && info->type == StoredType::kOther) {
+    return absl::UnimplementedError(absl::StrCat("tensor ", name, " is stored as ", info->dtype,
+                                                 ", this build reads F32, F16 and BF16"));
+  }
   if (info == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat("the checkpoint has no tensor ", name,
                                                    ", which config.json calls for (",
@@ -87,23 +92,65 @@ absl::Status CheckShape(const Checkpoint& checkpoint, const ModelConfig& config,
   return absl::OkStatus();
 }
 
-// out row j = column j of `in` [rows, cols], in square tiles that stay in the first-level cache.
+// Rows of down_proj that are transposed at a time: a strip of 11008 columns takes 2.7 MiB as
+// float32, and a neuron's part of it fills whole cache lines.
+constexpr int64_t kStripRows = 64;
+
+// Element first_row + r of out row c = in[r][c], for `in` [rows, cols].
 template <typename T>
-void Transpose(const T* in, int64_t rows, int64_t cols, std::byte* out, int64_t row_stride) {
-  constexpr int64_t kTile = 32;
-  for (int64_t c0 = 0; c0 < cols; c0 += kTile) {
-    for (int64_t r0 = 0; r0 < rows; r0 += kTile) {
-      for (int64_t c = c0; c < std::min(cols, c0 + kTile); ++c) {
-        T* out_row = reinterpret_cast<T*>(out + c * row_stride);
-        for (int64_t r = r0; r < std::min(rows, r0 + kTile); ++r) out_row[r] = in[r * cols + c];
-      }
-    }
+void TransposeStrip(const T* in, int64_t rows, int64_t cols, int64_t first_row, std::byte* out,
+                    int64_t row_stride) {
+  for (int64_t c = 0; c < cols; ++c) {
+    T* out_row = reinterpret_cast<T*>(out + c * row_stride) + first_row;
+    for (int64_t r = 0; r < rows; ++r) out_row[r] = in[r * cols + c];
   }
+}
+
+// Infinities and NaNs have all exponent bits set. A zero times such a weight is not zero, so
+// leaving it out would change results.
+template <typename Bits>
+bool AllFinite(const std::byte* data, int64_t rows, int64_t cols, int64_t row_stride,
+               Bits exponent) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const Bits* row = reinterpret_cast<const Bits*>(data + r * row_stride);
+    bool finite = true;
+    for (int64_t c = 0; c < cols; ++c) finite &= (row[c] & exponent) != exponent;
+    if (!finite) return false;
+  }
+  return true;
+}
+
+absl::Status CheckFinite(const std::string& name, DType type, const std::byte* data, int64_t rows,
+                         int64_t cols, int64_t row_stride) {
+  const bool finite = type == DType::kBf16
+                          ? AllFinite<uint16_t>(data, rows, cols, row_stride, 0x7F80)
+                          : AllFinite<uint32_t>(data, rows, cols, row_stride, 0x7F800000);
+  if (finite) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("tensor ", name, " holds an infinity or a NaN as ", DTypeName(type)));
 }
 
 constexpr Tensor kLayerTensors[] = {
     Tensor::kAttentionNorm, Tensor::kFfnNorm, Tensor::kQ,   Tensor::kK, Tensor::kV, Tensor::kO,
     Tensor::kGate,          Tensor::kUp,      Tensor::kDown};
+
+// Refuses weights of a layer that the forward pass would leave out, such as biases.
+absl::Status CheckNothingIsLeftOut(const Checkpoint& checkpoint, const ModelConfig& config) {
+  absl::flat_hash_set<std::string> known;
+  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
+    for (Tensor tensor : kLayerTensors) known.insert(TensorName(tensor, layer));
+  }
+  for (const std::string_view view : checkpoint.names()) {
+    const std::string name(view);
+    // A buffer of older transformers: derived from the configuration.
+    if (absl::EndsWith(name, ".rotary_emb.inv_freq")) continue;
+    if (absl::StartsWith(name, "model.layers.") && !known.contains(name)) {
+      return absl::UnimplementedError(
+          absl::StrCat("the checkpoint has tensor ", name, ", which this build does not use"));
+    }
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -119,6 +166,7 @@ absl::StatusOr<std::unique_ptr<CheckpointSource>> CheckpointSource::Create(
       status.Update(CheckShape(*checkpoint, config, tensor, layer));
     }
   }
+  status.Update(CheckNothingIsLeftOut(*checkpoint, config));
   if (!status.ok()) return status;
   return std::unique_ptr<CheckpointSource>(new CheckpointSource(config, std::move(checkpoint)));
 }
@@ -128,17 +176,28 @@ absl::Status CheckpointSource::Read(Tensor tensor, int32_t layer, DType as, std:
   const TensorInfo& info = *checkpoint_->Find(TensorName(tensor, layer));
   const int64_t cols = info.shape.back();
   const int64_t rows = info.shape.size() == 1 ? 1 : info.shape[0];
-  if (tensor != Tensor::kDown) return checkpoint_->ReadRows(info, 0, rows, as, out, row_stride);
-
-  std::vector<std::byte> stored(RowBytes(as, rows * cols));
-  absl::Status status = checkpoint_->ReadRows(info, 0, rows, as, stored.data(), RowBytes(as, cols));
-  if (!status.ok()) return status;
-  if (as == DType::kBf16) {
-    Transpose(reinterpret_cast<const uint16_t*>(stored.data()), rows, cols, out, row_stride);
-  } else {
-    Transpose(reinterpret_cast<const float*>(stored.data()), rows, cols, out, row_stride);
+  if (tensor != Tensor::kDown) {
+    const absl::Status status = checkpoint_->ReadRows(info, 0, rows, as, out, row_stride);
+    return status.ok() ? CheckFinite(info.name, as, out, rows, cols, row_stride) : status;
   }
-  return status;
+  std::vector<std::byte> strip(RowBytes(as, std::min(rows, kStripRows) * cols));
+  const int64_t strip_stride = RowBytes(as, cols);
+  for (int64_t first = 0; first < rows; first += kStripRows) {
+    const int64_t count = std::min(kStripRows, rows - first);
+    absl::Status status = checkpoint_->ReadRows(info, first, count, as, strip.data(), strip_stride);
+    if (status.ok()) {
+      status = CheckFinite(info.name, as, strip.data(), count, cols, strip_stride);
+    }
+    if (!status.ok()) return status;
+    if (as == DType::kBf16) {
+      TransposeStrip(reinterpret_cast<const uint16_t*>(strip.data()), count, cols, first, out,
+                     row_stride);
+    } else {
+      TransposeStrip(reinterpret_cast<const float*>(strip.data()), count, cols, first, out,
+                     row_stride);
+    }
+  }
+  return absl::OkStatus();
 }
 
 DType CheckpointSource::stored_dtype() const {

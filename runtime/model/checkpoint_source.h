@@ -13,13 +13,14 @@ namespace lacuna {
 // The weights of a Hugging Face checkpoint with LLaMA's tensor names. Thread-safe.
 class CheckpointSource : public WeightSource {
  public:
-  // Checks that every tensor the config calls for is there with the right shape, before any is
-  // read: INVALID_ARGUMENT names the tensor, its shape and the one wanted. If a file stores an
-  // lm_head although the config ties it, the config wins. `config` is copied; `checkpoint` is
-  // owned.
+  // Checks, before any weight is read, that every tensor the config calls for is there with the
+  // right shape (INVALID_ARGUMENT names the tensor, its shape and the one wanted), in a type that
+  // can be read, and that the layers have no others (UNIMPLEMENTED). If a file stores an lm_head
+  // although the config ties it, the config wins. `config` is copied; `checkpoint` is owned.
   static absl::StatusOr<std::unique_ptr<CheckpointSource>> Create(
       const ModelConfig& config, std::unique_ptr<Checkpoint> checkpoint);
 
+  // INVALID_ARGUMENT also for a weight that is not finite in the type asked for.
   absl::Status Read(Tensor tensor, int32_t layer, DType as, std::byte* out,
                     int64_t row_stride) const override;
 

@@ -14,6 +14,14 @@ constexpr int64_t kNeuronsPerPass = 128;
 // Parts of the neuron and column ranges start at multiples of a cache line of floats.
 constexpr int64_t kGrain = 16;
 
+// An underflowed sum can be -0, and adding the zero products of the dense path makes it +0. Adding
+// +0 last gives both paths +0.
+void MakeZerosPositive(float* y, int64_t tokens, int64_t stride, int64_t begin, int64_t end) {
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t c = begin; c < end; ++c) y[t * stride + c] += 0.0f;
+  }
+}
+
 }  // namespace
 
 Ffn::Ffn(const KernelTable* kernels, ThreadPool* pool, int64_t hidden, int64_t neurons,
@@ -66,16 +74,17 @@ void Ffn::UpDown(const LayerWeights& weights, const float* x, int64_t tokens, Ff
   }
 }
 
-void Ffn::Calibrate(const LayerWeights& weights) {
-  // One neuron in kPeriod is active, another one for each token: the density of a ProSparse model.
-  constexpr int64_t kPeriod = 9;
+void Ffn::Calibrate(absl::Span<const LayerWeights> layers) {
   constexpr int64_t kBatch = 16;
+  constexpr int kRepeats = 3;
   const std::vector<float> x(kBatch * hidden_, 0.01f);
   std::vector<float> y(kBatch * hidden_);
+  size_t next_layer = 0;  // layers take turns, so that their weights are not in the caches
   const auto seconds = [&](int64_t tokens, FfnPath path) {
     double best = std::numeric_limits<double>::infinity();
-    for (int repeat = 0; repeat < 2; ++repeat) {
-      x1_.assign(tokens * neurons_, 0.01f);  // small, so that repeats do not overflow
+    for (int repeat = 0; repeat < kRepeats; ++repeat) {
+      x1_.assign(tokens * neurons_, 0.01f);  // small, so that nothing overflows
+      const LayerWeights& weights = layers[next_layer++ % layers.size()];
       const auto start = std::chrono::steady_clock::now();
       UpDown(weights, x.data(), tokens, path, y.data());
       const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
@@ -83,24 +92,33 @@ void Ffn::Calibrate(const LayerWeights& weights) {
     }
     return std::max(best, 1e-9);
   };
-  const auto activate = [&](int64_t tokens) {
+  // One neuron in `period` is active, another one for each token.
+  const auto activate = [&](int64_t tokens, int64_t period) {
     std::fill(masks_.begin(), masks_.end(), 0);
     for (int64_t t = 0; t < tokens; ++t) {
-      for (int64_t j = t % kPeriod; j < neurons_; j += kPeriod) masks_[j] |= TokenMask{1} << t;
+      for (int64_t j = t % period; j < neurons_; j += period) masks_[j] |= TokenMask{1} << t;
     }
     union_.clear();
     for (int64_t j = 0; j < neurons_; ++j) {
       if (masks_[j] != 0) union_.push_back(static_cast<int32_t>(j));
     }
-    return LoadOf(weights, tokens);
+    return LoadOf(layers[0], tokens);
   };
-  const FfnLoad one = activate(1);
+  const FfnLoad one = activate(1, 9);
   cost_.stream_bytes_per_s = one.neurons * one.row_bytes / seconds(1, FfnPath::kDense);
   cost_.gather_bytes_per_s = one.union_active * one.row_bytes / seconds(1, FfnPath::kSparse);
-  activate(kBatch);
   const double flops = 4.0 * kBatch * static_cast<double>(neurons_ * hidden_);
   cost_.dense_flops_per_s = flops / seconds(kBatch, FfnPath::kDense);
-  cost_.sparse_flops_per_s = flops / kPeriod / seconds(kBatch, FfnPath::kSparse);
+  // Two densities tell the cost of a pair from the cost of looking at a neuron: all neurons are
+  // listed in both.
+  activate(kBatch, 9);
+  const double at_ninth = seconds(kBatch, FfnPath::kSparse);
+  activate(kBatch, 3);
+  const double at_third = seconds(kBatch, FfnPath::kSparse);
+  const double pairs = std::max((at_third - at_ninth) / (1.0 / 3 - 1.0 / 9), 0.5 * at_third);
+  cost_.sparse_flops_per_s = flops / pairs;
+  cost_.listing_seconds =
+      std::max(at_ninth - pairs / 9, 0.0) / static_cast<double>(kBatch * neurons_);
 }
 
 void Ffn::ComputeGate(const RowMatrix& gate, const float* x, int64_t tokens,
@@ -192,6 +210,7 @@ void Ffn::DownSparse(const RowMatrix& down, int64_t tokens, float* y) {
                                                           end - begin, y + t * hidden_ + begin);
       }
     }
+    MakeZerosPositive(y, tokens, hidden_, begin, end);
   });
 }
 
@@ -199,6 +218,7 @@ void Ffn::DownDense(const RowMatrix& down, int64_t tokens, float* y) {
   pool_->ParallelFor(hidden_, kGrain, [&](int64_t begin, int64_t end, int) {
     kernels_->linear_transposed[static_cast<int>(down.dtype)](x1_.data(), neurons_, tokens, down,
                                                               begin, end, y, hidden_);
+    MakeZerosPositive(y, tokens, hidden_, begin, end);
   });
 }
 

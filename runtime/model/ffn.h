@@ -33,9 +33,9 @@ class Ffn {
   Ffn(const KernelTable* kernels, ThreadPool* pool, int64_t hidden, int64_t neurons,
       Activation activation);
 
-  // Replaces the cost model's rates by those measured on the layer given: one token and a batch,
-  // dense and sparse. Takes as long as a few steps of that layer (tens of ms at most).
-  void Calibrate(const LayerWeights& weights);
+  // Replaces the cost model's rates by those measured on the layers given: one token and a batch,
+  // dense and sparse. Takes as long as 15 passes over a layer.
+  void Calibrate(absl::Span<const LayerWeights> layers);
   const FfnCostModel& cost_model() const { return cost_; }
 
   // x: [tokens, hidden] -> y: [tokens, hidden], overwritten; tokens in [1, kMaxTokens].

@@ -45,7 +45,8 @@ double FfnCostModel::DenseSeconds(const FfnLoad& load) const {
 double FfnCostModel::SparseSeconds(const FfnLoad& load) const {
   const double bytes = static_cast<double>(load.union_active * load.row_bytes);
   const double flops = static_cast<double>(load.active) * FlopsPerPair(load);
-  return std::max(bytes / gather_bytes_per_s, flops / sparse_flops_per_s);
+  const double listing = static_cast<double>(load.tokens * load.union_active) * listing_seconds;
+  return std::max(bytes / gather_bytes_per_s, flops / sparse_flops_per_s + listing);
 }
 
 FfnDecision ChooseFfnPath(FfnMode mode, bool activation_has_zeros, const FfnCostModel& cost,

@@ -36,13 +36,15 @@ struct FfnLoad {
   int64_t row_bytes = 0;     // of one [up | down] bundle
 };
 
-// Time of the up and down steps after the gate, as bytes over bandwidth against operations over
-// rate, whichever is longer. The rates are of the machine as a whole.
+// Time of the up and down steps after the gate, as bytes over bandwidth against work, whichever is
+// longer. The sparse path's work is the operations of its active pairs, and looking at each listed
+// neuron once per token. The rates are of the machine as a whole.
 struct FfnCostModel {
   double stream_bytes_per_s = 30e9;  // rows one after the other
   double gather_bytes_per_s = 24e9;  // listed rows
   double dense_flops_per_s = 100e9;  // register-tiled product of many tokens
-  double sparse_flops_per_s = 40e9;  // row by row over the active pairs
+  double sparse_flops_per_s = 60e9;  // row by row over the active pairs
+  double listing_seconds = 4e-9;     // per token and listed neuron
   double DenseSeconds(const FfnLoad& load) const;
   double SparseSeconds(const FfnLoad& load) const;
 };

@@ -23,8 +23,11 @@ absl::Status CheckDevice(const std::string& device) {
     return absl::InvalidArgumentError(
         absl::StrCat("--device=", device, ": want auto, cpu, cuda or cuda:N"));
   }
+  const absl::StatusOr<int> gpus = CudaDeviceCount();
   return absl::UnimplementedError(absl::StrCat(
-      "--device=", device, ": the CUDA backend cannot run models yet; use --device=cpu"));
+      "--device=", device, ": models run on the CPU only so far; use --device=cpu (",
+      gpus.ok() ? absl::StrCat(*gpus, " GPUs were found") : std::string(gpus.status().message()),
+      ")"));
 }
 
 absl::StatusOr<DType> ChooseDType(const std::string& weights, DType stored) {
@@ -57,22 +60,34 @@ absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
 
 }  // namespace
 
-absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options) {
-  absl::Status status = CheckDevice(options.device);
+absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSource& source,
+                                       DType dtype, const LoadOptions& options) {
+  const absl::Status status = CheckDevice(options.device);
   if (!status.ok()) return status;
   const char* isa = std::getenv("LACUNA_ISA");
   absl::StatusOr<const KernelTable*> kernels = SelectCpuKernels(isa == nullptr ? "" : isa);
   if (!kernels.ok()) return kernels.status();
+  LoadedModel loaded;
+  loaded.pool =
+      std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : AvailableCpus());
+  absl::StatusOr<ModelWeights> weights =
+      ModelWeights::Load(config, source, dtype, loaded.pool.get(), options.progress);
+  if (!weights.ok()) return weights.status();
+  auto model =
+      std::make_unique<TransformerModel>(config, *std::move(weights), *kernels, loaded.pool.get());
+  model->Calibrate();
+  loaded.model = std::move(model);
+  return loaded;
+}
 
+absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options) {
   absl::StatusOr<ModelConfig> config = ReadConfig(options.path);
   if (!config.ok()) return config.status();
-  LoadedModel loaded;
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(options.path);
   if (!tokenizer.ok()) return tokenizer.status();
-  loaded.tokenizer = *std::move(tokenizer);
-  if (loaded.tokenizer->vocab_size() > config->vocab_size) {
+  if ((*tokenizer)->vocab_size() > config->vocab_size) {
     return absl::InvalidArgumentError(
-        absl::StrCat(options.path, ": the tokenizer has ", loaded.tokenizer->vocab_size(),
+        absl::StrCat(options.path, ": the tokenizer has ", (*tokenizer)->vocab_size(),
                      " ids, the model only ", config->vocab_size, " embeddings"));
   }
   absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(options.path);
@@ -82,16 +97,8 @@ absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options) {
   if (!source.ok()) return source.status();
   absl::StatusOr<DType> dtype = ChooseDType(options.weights, (*source)->stored_dtype());
   if (!dtype.ok()) return dtype.status();
-
-  loaded.pool =
-      std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : AvailableCpus());
-  absl::StatusOr<ModelWeights> weights =
-      ModelWeights::Load(*config, **source, *dtype, loaded.pool.get(), options.progress);
-  if (!weights.ok()) return weights.status();
-  auto model =
-      std::make_unique<TransformerModel>(*config, *std::move(weights), *kernels, loaded.pool.get());
-  model->Calibrate();
-  loaded.model = std::move(model);
+  absl::StatusOr<LoadedModel> loaded = BuildModel(*config, **source, *dtype, options);
+  if (loaded.ok()) loaded->tokenizer = *std::move(tokenizer);
   return loaded;
 }
 

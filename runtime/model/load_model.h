@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/base/thread_pool.h"
 #include "runtime/model/model.h"
+#include "runtime/model/weights.h"
 #include "runtime/tokenizer/tokenizer.h"
 
 namespace lacuna {
@@ -33,6 +34,12 @@ struct LoadedModel {
 // NOT_FOUND or DATA_LOSS (what is wrong in which file), UNIMPLEMENTED (architecture, format,
 // weights or device that this build does not run), RESOURCE_EXHAUSTED (memory).
 absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options);
+
+// The second half of LoadModel: reads weights from any source and makes the model, without a
+// tokenizer. Of `options`, `device`, `threads` and `progress` count, and the environment variable
+// LACUNA_ISA. Errors as above.
+absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSource& source,
+                                       DType dtype, const LoadOptions& options);
 
 }  // namespace lacuna
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "absl/status/status.h"
@@ -94,7 +95,8 @@ void CheckFeatures(JsonReader& reader, int32_t max_context) {
     reader.Unimplemented("quantization_config: weights of the types F32, F16 and BF16 are run");
   }
   if (reader.Int("num_experts", 0, 1 << 20, 0) > 0) reader.Unimplemented("num_experts");
-  if (reader.Int("sliding_window", 0, int64_t{1} << 31, max_context) < max_context) {
+  if (reader.Int("sliding_window", 0, std::numeric_limits<int32_t>::max(), max_context) <
+      max_context) {
     reader.Unimplemented(
         absl::StrCat("a sliding_window shorter than the context of ", max_context, " tokens"));
   }

@@ -172,8 +172,9 @@ void TransformerModel::Attend(absl::Span<const SequenceChunk> chunks, KvView kv)
   const int64_t group = config_.num_heads / heads;
   const int64_t width = config_.q_dim() + 2 * config_.kv_dim();
   const int64_t items = static_cast<int64_t>(tokens_.size()) * heads;
-  pool_->ParallelFor(items, 1, [&](int64_t begin, int64_t end, int thread) {
-    for (int64_t item = begin; item < end; ++item) {
+  // Dealt out in turn: later tokens attend to more.
+  pool_->Run([&](int thread) {
+    for (int64_t item = thread; item < items; item += pool_->threads()) {
       const int64_t t = item / heads;
       const int64_t kv_head = item % heads;
       AttentionArgs args;

@@ -18,7 +18,7 @@ class TransformerModel : public Model {
                    ThreadPool* pool);
 
   // Measures on this machine what the FFN dispatcher decides by. Changes no result.
-  void Calibrate() { ffn_.Calibrate(weights_.layers[0]); }
+  void Calibrate() { ffn_.Calibrate(weights_.layers); }
 
   const ModelConfig& config() const override { return config_; }
   const ModelFacts& facts() const override { return facts_; }

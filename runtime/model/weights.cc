@@ -3,6 +3,9 @@
 #include <atomic>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "runtime/base/memory.h"
+
 namespace lacuna {
 namespace {
 
@@ -43,6 +46,15 @@ absl::Status ReadVector(const WeightSource& source, Tensor tensor, int32_t layer
   return source.Read(tensor, layer, DType::kF32, reinterpret_cast<std::byte*>(out->data()), 0);
 }
 
+int64_t LayerBytes(const ModelConfig& c, DType dtype) {
+  const int64_t rows = c.q_dim() + 2 * int64_t{c.kv_dim()} + 3 * int64_t{c.ffn_size};
+  return rows * Stride(dtype, c.hidden_size) + c.hidden_size * Stride(dtype, c.q_dim());
+}
+
+int64_t TableBytes(const ModelConfig& c, DType dtype) {
+  return c.vocab_size * Stride(dtype, c.hidden_size);
+}
+
 absl::Status LoadLayer(const ModelConfig& c, const WeightSource& source, DType dtype, int32_t layer,
                        LayerWeights* w) {
   const int64_t qkv_rows = c.q_dim() + 2 * c.kv_dim();
@@ -77,8 +89,7 @@ absl::Status LoadLayer(const ModelConfig& c, const WeightSource& source, DType d
 
 absl::Status LoadTable(const ModelConfig& c, const WeightSource& source, DType dtype, Tensor tensor,
                        AlignedBuffer* storage, RowMatrix* matrix) {
-  absl::StatusOr<AlignedBuffer> buffer =
-      AlignedBuffer::Allocate(c.vocab_size * Stride(dtype, c.hidden_size));
+  absl::StatusOr<AlignedBuffer> buffer = AlignedBuffer::Allocate(TableBytes(c, dtype));
   if (!buffer.ok()) return buffer.status();
   *storage = *std::move(buffer);
   *matrix = Carver(storage->data(), dtype).Take(c.vocab_size, c.hidden_size);
@@ -110,10 +121,22 @@ int64_t ModelWeights::step_bytes() const {
   return n;
 }
 
+int64_t ModelWeights::BytesFor(const ModelConfig& config, DType dtype) {
+  return config.num_layers * LayerBytes(config, dtype) +
+         (config.tie_embeddings ? 1 : 2) * TableBytes(config, dtype);
+}
+
 absl::StatusOr<ModelWeights> ModelWeights::Load(const ModelConfig& config,
                                                 const WeightSource& source, DType dtype,
                                                 ThreadPool* pool,
                                                 const std::function<void(double)>& progress) {
+  const int64_t needed = BytesFor(config, dtype);
+  const int64_t available = AvailableMemoryBytes();
+  if (needed > available) {
+    return absl::ResourceExhaustedError(absl::StrCat("the weights take ", needed >> 20, " MiB as ",
+                                                     DTypeName(dtype), ", ", available >> 20,
+                                                     " MiB of memory are available"));
+  }
   ModelWeights weights;
   weights.layers.resize(config.num_layers);
   absl::Status status =
@@ -130,16 +153,19 @@ absl::StatusOr<ModelWeights> ModelWeights::Load(const ModelConfig& config,
 
   std::vector<absl::Status> errors(pool->threads());
   std::atomic<int32_t> next{0};
+  std::atomic<int32_t> done{0};
   std::atomic<bool> failed{false};
   pool->Run([&](int thread) {
     for (int32_t layer; !failed && (layer = next.fetch_add(1)) < config.num_layers;) {
       errors[thread] = LoadLayer(config, source, dtype, layer, &weights.layers[layer]);
       if (!errors[thread].ok()) failed = true;
-      if (thread == 0 && progress) progress((layer + 1.0) / config.num_layers);
+      const double share = ++done / static_cast<double>(config.num_layers);
+      if (thread == 0 && progress && share < 1) progress(share);
     }
   });
   for (const absl::Status& error : errors) status.Update(error);
   if (!status.ok()) return status;
+  if (progress) progress(1);
   return weights;
 }
 

@@ -70,8 +70,12 @@ struct ModelWeights {
   // Bytes that one dense decode step of one token reads.
   int64_t step_bytes() const;
 
-  // Reads layer by layer on the threads of `pool`. `progress` is called with shares in [0, 1] on
-  // the calling thread; may be empty. First error wins.
+  // Memory that Load will take.
+  static int64_t BytesFor(const ModelConfig& config, DType dtype);
+
+  // Reads layer by layer on the threads of `pool`. `progress` is called on the calling thread with
+  // growing shares in [0, 1], at last 1; may be empty. First error wins. RESOURCE_EXHAUSTED, before
+  // anything is read, if the machine has less memory available than BytesFor.
   static absl::StatusOr<ModelWeights> Load(const ModelConfig& config, const WeightSource& source,
                                            DType dtype, ThreadPool* pool,
                                            const std::function<void(double)>& progress);

@@ -23,8 +23,8 @@ class Tokenizer {
   virtual int32_t eos_id() const = 0;
 
   // Ids of UTF-8 `text` (INVALID_ARGUMENT if it is not UTF-8), with the leading BOS that the model
-  // was trained with if `add_special`. Time is linear in the text but for the library's own
-  // log factor: callers bound the bytes first. Text never becomes control tokens.
+  // was trained with if `add_special`. Time is O(n log n) in the bytes of the text: callers
+  // bound them first. Text never becomes control tokens.
   virtual absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text,
                                                       bool add_special) const = 0;
 

@@ -144,6 +144,7 @@ TEST_F(CliTest, BadUsageExitsWith2AndNothingOnStdout) {
       {"generate", "--prompt=a", "--tls", "--tls_ca=/no/such/file"},
       {"models", "--timeout=soon"},
       {"models", "--token=two words"},
+      {"models", "--token=", "--timeout=soon"},  // an empty value swallows nothing
       {"tokenize"},
       {"load", "--concurrency=0"},
       {"load", "--rate=1", "--trace=x.csv"},

@@ -14,6 +14,7 @@
 #include "kernels/base/kernel_table.h"
 #include "kernels/base/row_matrix.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "tests/same_bits.h"
 
 namespace lacuna {
 
@@ -56,11 +57,6 @@ class TestMatrix {
   RowMatrix view_;
   std::vector<const void*> rows_;
 };
-
-// Equal as bytes: tells -0 from 0.
-inline bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
 
 // How GoogleTest prints a parameter.
 inline void PrintTo(const KernelTable* table, std::ostream* out) { *out << table->isa; }

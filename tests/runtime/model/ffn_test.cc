@@ -10,11 +10,10 @@
 #include <tuple>
 
 #include "kernels/cpu/cpu_kernels.h"
+#include "tests/same_bits.h"
 
 namespace lacuna {
 namespace {
-
-using ::testing::ContainerEq;
 
 constexpr int64_t kHidden = 75;
 constexpr int64_t kNeurons = 211;
@@ -153,8 +152,8 @@ TEST_P(FfnTest, SparseAndDenseGiveTheSameBits) {
   for (const Activation activation : kActivations) {
     for (const int64_t tokens : {1, 2, 5, 64}) {
       const std::vector<float> x = RandomTokens(tokens);
-      EXPECT_THAT(RunFfn(kernels(), 2, test_, x, activation, FfnMode::kSparse).y,
-                  ContainerEq(RunFfn(kernels(), 2, test_, x, activation, FfnMode::kDense).y));
+      EXPECT_TRUE(SameBits(RunFfn(kernels(), 2, test_, x, activation, FfnMode::kSparse).y,
+                           RunFfn(kernels(), 2, test_, x, activation, FfnMode::kDense).y));
     }
   }
 }
@@ -168,7 +167,7 @@ TEST_P(FfnTest, AGroupGivesTheSameBitsAsItsTokensAlone) {
       const FfnOutput alone = RunFfn(kernels(), 1, test_, one, kActivations[1], mode);
       const std::vector<float> part(group.y.begin() + t * kHidden,
                                     group.y.begin() + (t + 1) * kHidden);
-      EXPECT_THAT(part, ContainerEq(alone.y)) << "token " << t;
+      EXPECT_TRUE(SameBits(part, alone.y)) << "token " << t;
       EXPECT_EQ(group.active[t], alone.active[0]);
       EXPECT_EQ(alone.result.union_active, alone.active[0]);
     }
@@ -181,6 +180,21 @@ TEST_P(FfnTest, SkipsEverythingWhenNothingIsActive) {
       RunFfn(kernels(), 2, test_, x, {ActivationKind::kFatRelu, 1e9f}, FfnMode::kSparse);
   EXPECT_EQ(out.result.union_active, 0);
   EXPECT_THAT(out.y, ::testing::Each(0.0f));
+}
+
+TEST_P(FfnTest, CalibrationMeasuresPositiveRates) {
+  ThreadPool pool(1);
+  Ffn ffn(kernels(), &pool, kHidden, kNeurons, kActivations[0]);
+  TestFfn test(std::get<1>(GetParam()));
+  ffn.Calibrate(absl::MakeConstSpan(&test.weights, 1));
+  const FfnCostModel& cost = ffn.cost_model();
+  for (const double rate : {cost.stream_bytes_per_s, cost.gather_bytes_per_s,
+                            cost.dense_flops_per_s, cost.sparse_flops_per_s}) {
+    EXPECT_GT(rate, 1e6);
+    EXPECT_LT(rate, 1e15);
+  }
+  EXPECT_GE(cost.listing_seconds, 0);
+  EXPECT_LT(cost.listing_seconds, 1e-3);
 }
 
 INSTANTIATE_TEST_SUITE_P(Isa, FfnTest,

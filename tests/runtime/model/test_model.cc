@@ -1,7 +1,9 @@
 #include "tests/runtime/model/test_model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <random>
 #include <utility>
@@ -10,7 +12,6 @@
 #include "runtime/base/file.h"
 #include "runtime/model/checkpoint.h"
 #include "runtime/model/checkpoint_source.h"
-#include "runtime/model/synthetic.h"
 
 namespace lacuna {
 namespace {
@@ -38,12 +39,92 @@ std::unique_ptr<TestModel> TestModel::Make(const ModelConfig& config, const Weig
   return test;
 }
 
+ModelConfig RandomConfig(Activation activation) {
+  ModelConfig config;
+  config.architecture = "test";
+  config.hidden_size = 72;
+  config.ffn_size = 203;
+  config.num_layers = 3;
+  config.num_heads = 6;
+  config.num_kv_heads = 2;
+  config.head_dim = 14;  // 6 heads of 14 make 84
+  config.vocab_size = 101;
+  config.max_context = 512;
+  config.activation = activation;
+  return config;
+}
+
+RandomSource& RandomSource::Scale(Tensor tensor, float factor) {
+  factors_[tensor] = factor;
+  return *this;
+}
+
+absl::Status RandomSource::Read(Tensor tensor, int32_t layer, DType as, std::byte* out,
+                                int64_t row_stride) const {
+  const ModelConfig& c = config_;
+  int64_t rows = c.vocab_size, cols = c.hidden_size;
+  float mean = 0, deviation = 1.0f / std::sqrt(static_cast<float>(c.hidden_size));
+  switch (tensor) {
+    case Tensor::kEmbedding:
+      deviation = 1;
+      break;
+    case Tensor::kLmHead:
+      break;
+    case Tensor::kFinalNorm:
+    case Tensor::kAttentionNorm:
+    case Tensor::kFfnNorm:
+      rows = 1;
+      mean = 1;
+      deviation = 0.1f;
+      break;
+    case Tensor::kQ:
+      rows = c.q_dim();
+      deviation *= 2;  // attention that prefers some positions
+      break;
+    case Tensor::kK:
+    case Tensor::kV:
+      rows = c.kv_dim();
+      break;
+    case Tensor::kO:
+      rows = c.hidden_size;
+      cols = c.q_dim();
+      break;
+    case Tensor::kGate:
+    case Tensor::kUp:
+    case Tensor::kDown:
+      rows = c.ffn_size;
+      break;
+  }
+  const auto factor = factors_.find(tensor);
+  const float scale = factor == factors_.end() ? 1.0f : factor->second;
+  std::mt19937 random(1000 * layer + static_cast<int>(tensor));
+  std::normal_distribution<float> normal(mean, deviation);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < cols; ++i) {
+      // Rounded to bf16 first: with factors that are powers of two, both types hold the same.
+      float value = normal(random);
+      uint32_t bits;
+      std::memcpy(&bits, &value, 4);
+      bits &= 0xFFFF0000u;
+      std::memcpy(&value, &bits, 4);
+      value *= scale;
+      std::memcpy(&bits, &value, 4);
+      const uint16_t top = static_cast<uint16_t>(bits >> 16);
+      std::byte* at = out + r * row_stride + RowBytes(as, i);
+      if (as == DType::kBf16) {
+        std::memcpy(at, &top, 2);
+      } else {
+        std::memcpy(at, &bits, 4);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 std::unique_ptr<TestModel> TestModel::Random(const KernelTable* kernels, DType dtype, int threads,
                                              Activation activation) {
-  ModelConfig config = SyntheticConfig({"test", 72, 203, 3, 6, 2, 101, 0.8});
-  config.activation = activation;
-  const std::unique_ptr<WeightSource> source = MakeSyntheticSource(config, 0.8, 7);
-  return Make(config, *source, dtype, threads, kernels);
+  const ModelConfig config = RandomConfig(activation);
+  return Make(config, RandomSource(config), dtype, threads, kernels);
 }
 
 std::unique_ptr<TestModel> TestModel::FromDirectory(const std::string& directory, DType dtype,

@@ -1,6 +1,7 @@
 #ifndef LACUNA_TESTS_RUNTIME_MODEL_TEST_MODEL_H_
 #define LACUNA_TESTS_RUNTIME_MODEL_TEST_MODEL_H_
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,10 +14,15 @@ namespace lacuna {
 // A model with its threads and a KV cache, without a tokenizer. Test failures abort.
 class TestModel {
  public:
-  // Seeded random weights: sizes that are no multiples of a vector, grouped-query attention.
+  // Seeded random weights with blocks as strong as the residual stream, so that an error anywhere
+  // shows in the logits; sizes that are no multiples of a vector, grouped-query attention, heads
+  // wider than the hidden size.
   static std::unique_ptr<TestModel> Random(const KernelTable* kernels, DType dtype, int threads,
                                            Activation activation = {ActivationKind::kFatRelu,
                                                                     1.0f});
+  // Any configuration and weights.
+  static std::unique_ptr<TestModel> Make(const ModelConfig& config, const WeightSource& source,
+                                         DType dtype, int threads, const KernelTable* kernels);
   // A Hugging Face directory, on the fastest kernels of this machine unless given.
   static std::unique_ptr<TestModel> FromDirectory(const std::string& directory, DType dtype,
                                                   int threads,
@@ -35,11 +41,25 @@ class TestModel {
 
  private:
   TestModel() = default;
-  static std::unique_ptr<TestModel> Make(const ModelConfig& config, const WeightSource& source,
-                                         DType dtype, int threads, const KernelTable* kernels);
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<TransformerModel> model_;
   std::unique_ptr<KvCache> cache_;
+};
+
+// The configuration of TestModel::Random.
+ModelConfig RandomConfig(Activation activation);
+
+// Its weights: N(0, 1/fan-in) matrices, norms around 1. A tensor may be multiplied by a factor.
+class RandomSource : public WeightSource {
+ public:
+  explicit RandomSource(const ModelConfig& config) : config_(config) {}
+  RandomSource& Scale(Tensor tensor, float factor);
+  absl::Status Read(Tensor tensor, int32_t layer, DType as, std::byte* out,
+                    int64_t row_stride) const override;
+
+ private:
+  const ModelConfig config_;
+  std::map<Tensor, float> factors_;
 };
 
 // Seeded token ids in [0, vocab).

@@ -11,11 +11,10 @@
 
 #include "kernels/cpu/cpu_kernels.h"
 #include "tests/runtime/model/test_model.h"
+#include "tests/same_bits.h"
 
 namespace lacuna {
 namespace {
-
-using ::testing::ContainerEq;
 
 constexpr int kVocab = 101;  // of TestModel::Random
 
@@ -30,8 +29,8 @@ TEST_P(ModelInvariance, SparseEqualsDense) {
   const std::vector<int32_t> tokens = RandomTokens(90, kVocab, 1);
   auto test = Make(2);
   for (const int chunk : {1, 90}) {
-    EXPECT_THAT(test->Logits(tokens, chunk, FfnMode::kSparse),
-                ContainerEq(test->Logits(tokens, chunk, FfnMode::kDense)))
+    EXPECT_TRUE(SameBits(test->Logits(tokens, chunk, FfnMode::kSparse),
+                         test->Logits(tokens, chunk, FfnMode::kDense)))
         << "chunk " << chunk;
   }
 }
@@ -41,7 +40,7 @@ TEST_P(ModelInvariance, PrefillChunkSizeDoesNotMatter) {
   auto test = Make(2);
   const std::vector<float> whole = test->Logits(tokens, 150);
   for (const int chunk : {1, 7, 64}) {
-    EXPECT_THAT(test->Logits(tokens, chunk), ContainerEq(whole)) << "chunk " << chunk;
+    EXPECT_TRUE(SameBits(test->Logits(tokens, chunk), whole)) << "chunk " << chunk;
   }
 }
 
@@ -50,8 +49,8 @@ TEST_P(ModelInvariance, ThreadCountDoesNotMatter) {
   const std::vector<float> one = Make(1)->Logits(tokens, 40);
   const std::vector<float> one_by_one = Make(1)->Logits(tokens, 1);
   for (const int threads : {2, 3}) {
-    EXPECT_THAT(Make(threads)->Logits(tokens, 40), ContainerEq(one)) << threads << " threads";
-    EXPECT_THAT(Make(threads)->Logits(tokens, 1), ContainerEq(one_by_one)) << threads;
+    EXPECT_TRUE(SameBits(Make(threads)->Logits(tokens, 40), one)) << threads << " threads";
+    EXPECT_TRUE(SameBits(Make(threads)->Logits(tokens, 1), one_by_one)) << threads;
   }
 }
 
@@ -95,7 +94,7 @@ TEST_P(ModelInvariance, BatchMatesDoNotMatter) {
     }
     auto alone = Make(1);
     for (int s = 0; s < batch; ++s) {
-      EXPECT_THAT(logits[s], ContainerEq(alone->Logits(tokens[s], 1000)))
+      EXPECT_TRUE(SameBits(logits[s], alone->Logits(tokens[s], 1000)))
           << "sequence " << s << " of " << batch;
     }
   }
@@ -149,6 +148,36 @@ TEST(TransformerModel, ReportsWhatTheFfnDid) {
       active);
   EXPECT_EQ(out->ffn.weight_bytes_read, read);
   EXPECT_EQ(out->ffn.weight_bytes_read + out->ffn.weight_bytes_skipped, dense);
+}
+
+// MiniCPM's muP scales do what its converted checkpoints have in their weights. Factors are powers
+// of two, so that both ways round alike.
+TEST(TransformerModel, MupScalesEqualScaledWeights) {
+  const KernelTable* kernels = SupportedCpuKernels().back();
+  const ModelConfig plain = RandomConfig({ActivationKind::kRelu, 0});
+  ModelConfig scaled = plain;
+  scaled.embedding_scale = 8.0f;
+  scaled.residual_scale = 0.25f;
+  scaled.logits_scale = 0.5f;
+  RandomSource absorbed(plain);
+  absorbed.Scale(Tensor::kEmbedding, 8.0f)
+      .Scale(Tensor::kO, 0.25f)
+      .Scale(Tensor::kDown, 0.25f)
+      .Scale(Tensor::kFinalNorm, 0.5f);
+  auto a = TestModel::Make(scaled, RandomSource(plain), DType::kF32, 1, kernels);
+  auto b = TestModel::Make(plain, absorbed, DType::kF32, 1, kernels);
+  auto unscaled = TestModel::Make(plain, RandomSource(plain), DType::kF32, 1, kernels);
+  const std::vector<int32_t> tokens = RandomTokens(20, kVocab, 8);
+  EXPECT_TRUE(SameBits(a->Logits(tokens, 20), b->Logits(tokens, 20)));
+  EXPECT_FALSE(SameBits(a->Logits(tokens, 20), unscaled->Logits(tokens, 20)));
+}
+
+TEST(TransformerModel, CalibrationChangesNoResult) {
+  auto test = TestModel::Random(SupportedCpuKernels().back(), DType::kF32, 1);
+  const std::vector<int32_t> tokens = RandomTokens(70, kVocab, 9);
+  const std::vector<float> before = test->Logits(tokens, 70);
+  test->model()->Calibrate();
+  EXPECT_TRUE(SameBits(test->Logits(tokens, 70), before));
 }
 
 TEST(TransformerModel, ServesActivationsWithoutZerosDense) {
