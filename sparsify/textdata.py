@@ -1,0 +1,134 @@
+"""Text in, token arrays out: reading, the SentencePiece tokenizer, encoding.
+
+Text format: UTF-8 (`.txt` or `.txt.xz`), one paragraph a line, blank lines ignored, a line
+`<|endofbook|>` between documents. Documents that turn out to be hard-wrapped (a paragraph over many
+lines) are unwrapped first. Paragraphs are joined with one newline. A document is cut into
+*passages* of whole paragraphs (>= PASSAGE_CHARS characters); each passage is encoded on its own and
+starts with <s>, so the model learns to start anywhere in a book and not only at title pages. The
+last passage of a document ends with </s>.
+"""
+
+import lzma
+import string
+from pathlib import Path
+
+import numpy as np
+import sentencepiece as spm
+from tqdm import tqdm
+
+BOUNDARY = "<|endofbook|>"
+PASSAGE_CHARS = 4000
+SENTENCE_END = ".!?:;\"'”’—*"
+
+
+def read_documents(path):
+    """Yields each document of `path` as a list of paragraphs (stripped, single spaces, not
+    empty)."""
+    path = Path(path)
+    opener = lzma.open if path.suffix == ".xz" else open
+    lines = []
+    with opener(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            line = " ".join(line.split())
+            if line != BOUNDARY:
+                lines.append(line)
+            elif lines:
+                yield _unwrap(lines)
+                lines = []
+    if lines:
+        yield _unwrap(lines)
+
+
+def _unwrap(lines):
+    """Paragraphs of a document given as lines. A document is taken as hard-wrapped when over 40 %
+    of its lines end in a letter or comma; then a paragraph ends at a blank line or, in documents
+    without blank lines, at a sentence end where the next line's first word would still have
+    fitted."""
+    full = [line for line in lines if line]
+    if not full or sum(line[-1].isalpha() or line[-1] == "," for line in full) < 0.4 * len(full):
+        return full
+    has_blanks = len(full) < 0.95 * len(lines)
+    width = sorted(map(len, full))[int(0.95 * len(full))]
+    paragraphs, part = [], []
+    for line, following in zip(lines, [*lines[1:], ""]):
+        if line:
+            part.append(line)
+        fits = len(line) + 1 + len(following.split(" ")[0]) < width - 4
+        if part and (not following or (not has_blanks and fits and line[-1] in SENTENCE_END)):
+            paragraphs.append(" ".join(part))
+            part = []
+    return paragraphs
+
+
+def passages(paragraphs):
+    """Joins paragraphs with newlines into strings of at least PASSAGE_CHARS (the last may be
+    shorter)."""
+    part, size = [], 0
+    for paragraph in paragraphs:
+        part.append(paragraph)
+        size += len(paragraph) + 1
+        if size >= PASSAGE_CHARS:
+            yield "\n".join(part)
+            part, size = [], 0
+    if part:
+        yield "\n".join(part)
+
+
+def train_tokenizer(text, out, vocab_size, sample_mb):
+    """Writes `out`/tokenizer.model: BPE with byte fallback and LLaMA's options, learnt from every
+    n-th paragraph of `text` so that the sample has about `sample_mb` MB. Newline is the byte piece
+    <0x0A>."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [p for document in read_documents(text) for p in document]
+    total = sum(len(line.encode()) for line in lines)
+    every = max(1, round(total / (sample_mb * 1e6)))
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines[::every]),
+        model_prefix=str(out / "tokenizer"),
+        model_type="bpe",
+        vocab_size=vocab_size,
+        byte_fallback=True,
+        character_coverage=0.9998,
+        required_chars=string.digits + string.ascii_letters + string.punctuation,
+        normalization_rule_name="identity",
+        add_dummy_prefix=True,
+        remove_extra_whitespaces=False,
+        split_digits=True,
+        allow_whitespace_only_pieces=True,
+        max_sentence_length=65536,
+        unk_id=0, bos_id=1, eos_id=2, pad_id=-1,
+        num_threads=2,
+        minloglevel=1,
+    )  # fmt: skip
+    (out / "tokenizer.vocab").unlink()
+    return out / "tokenizer.model"
+
+
+def encode(text, tokenizer, cache=None):
+    """Returns (uint16 ids [n], number of text bytes). With `cache` (a .npz path) the result is
+    kept there."""
+    if cache and Path(cache).exists():
+        saved = np.load(cache)
+        return saved["ids"], int(saved["bytes"])
+    sp = spm.SentencePieceProcessor(model_file=str(tokenizer))
+    assert sp.vocab_size() <= 65536
+    chunks, size = [], 0
+    for document in tqdm(read_documents(text), desc=f"encode {Path(text).name}", unit="doc"):
+        texts = list(passages(document))
+        size += sum(len(t.encode()) for t in texts)
+        ids = sp.encode(texts, add_bos=True, num_threads=2)
+        ids[-1].append(sp.eos_id())
+        chunks += [np.array(i, dtype=np.uint16) for i in ids]
+    ids = np.concatenate(chunks)
+    if cache:
+        np.savez(cache, ids=ids, bytes=size)
+    return ids, size
+
+
+def windows(ids, context):
+    """View of `ids` as [n, context + 1] rows that overlap by one token; the tail is dropped."""
+    n = (len(ids) - 1) // context
+    return np.lib.stride_tricks.as_strided(
+        ids, (n, context + 1), (context * ids.itemsize, ids.itemsize), writeable=False
+    )
