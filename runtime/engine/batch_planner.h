@@ -9,14 +9,14 @@ namespace lacuna {
 // What the planner knows of a sequence in the batch.
 struct RunningSequence {
   bool decoding = false;         // exactly one token to compute, and it was generated
-  int32_t uncomputed = 0;        // known tokens whose keys and values are not in the cache; > 0
+  int32_t uncomputed = 0;        // known tokens not in the cache, as many as a step may take; > 0
   int32_t new_blocks = 0;        // that computing them takes; 0 or 1, and 0 while prefilling
   int32_t exclusive_blocks = 0;  // that preempting it would free
 };
 
 // What the planner knows of a sequence that waits to be admitted, for the first time or again.
 struct WaitingSequence {
-  int32_t uncomputed = 0;  // known tokens, less those found in the prefix cache; > 0
+  int32_t uncomputed = 0;  // known tokens not in the prefix cache, as many as a step may take; > 0
   int32_t new_blocks = 0;  // free blocks that admission takes: new ones and free cached ones
 };
 

@@ -1,7 +1,6 @@
 #include "runtime/engine/engine.h"
 
 #include <algorithm>
-#include <cassert>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -76,8 +75,9 @@ void Engine::Step() {
   EndExpired(start);
   const std::vector<BatchEntry> batch = ScheduleBatch(start);
   if (batch.empty()) {
-    assert(requests_.empty());
-    return;
+    // If any request is left, the options or the planner are at fault: an error beats spinning.
+    return EndAll(absl::InternalError(
+        absl::StrCat("none of the ", requests_.size(), " requests in flight can be scheduled")));
   }
   const absl::StatusOr<ForwardOutput> output = Compute(batch);
   if (output.ok()) {
@@ -115,11 +115,12 @@ std::vector<Engine::BatchEntry> Engine::ScheduleBatch(absl::Time now) {
   snapshot.free_blocks = allocator_.free_blocks();
   snapshot.max_concurrent = options_.max_concurrent;
   snapshot.max_step_tokens = options_.max_step_tokens;
+  int32_t prompt_rows = kMaxPromptLogitRows;
   const std::vector<Sequence*> running(running_.begin(), running_.end());
   for (const Sequence* s : running) {
     RunningSequence& r = snapshot.running.emplace_back();
     r.decoding = s->decoding();
-    r.uncomputed = s->uncomputed();
+    r.uncomputed = s->ChunkLimit(s->computed, &prompt_rows);
     r.new_blocks = KvCache::BlocksFor(s->length()) - static_cast<int32_t>(s->blocks.size());
     r.exclusive_blocks = static_cast<int32_t>(
         std::count_if(s->blocks.begin(), s->blocks.end(),
@@ -136,7 +137,7 @@ std::vector<Engine::BatchEntry> Engine::ScheduleBatch(absl::Time now) {
     }
     const int32_t cached = static_cast<int32_t>(prefix.blocks.size());
     WaitingSequence& w = snapshot.waiting.emplace_back();
-    w.uncomputed = s->length() - cached * KvCache::kBlockSize;
+    w.uncomputed = s->ChunkLimit(cached * KvCache::kBlockSize, &prompt_rows);
     w.new_blocks = KvCache::BlocksFor(s->length()) - cached + prefix.unreferenced;
   }
 

@@ -42,8 +42,8 @@ class EngineMetrics {
   virtual void OnNextToken(absl::Duration since_previous) = 0;
   // A choice ended by itself after `completion_tokens`; `decode` is first to last token.
   virtual void OnChoiceFinished(absl::Duration decode, int32_t completion_tokens) = 0;
-  // Prompt tokens of a scheduled sequence: looked up in, and found in the prefix cache. Called
-  // again after a preemption only for tokens not counted before.
+  // Once per choice, when it is first scheduled: the tokens of its prompt that are to be computed,
+  // and those found in the prefix cache. What a preemption makes it compute again is not counted.
   virtual void OnPrompt(int32_t computed_tokens, int32_t cached_tokens) = 0;
   virtual void OnPreemption() = 0;
   virtual void OnLoad(const EngineLoad& load) = 0;

@@ -50,6 +50,7 @@ const char* FinishReasonName(FinishReason reason);  // "eos", "stop_string", ...
 struct TokenLogprob {
   int32_t token_id = 0;
   float logprob = 0.0f;  // of the model's own distribution: before penalties, bias, temperature
+  bool operator==(const TokenLogprob&) const = default;
 };
 
 // One generated token, or one prompt token with its alternatives.
@@ -57,6 +58,7 @@ struct TokenInfo {
   int32_t token_id = 0;
   float logprob = 0.0f;           // only if logprobs were asked for
   std::vector<TokenLogprob> top;  // the most probable ones, best first
+  bool operator==(const TokenInfo&) const = default;
 };
 
 // New output of one choice. Text is held back while it may be part of a stop string or of an

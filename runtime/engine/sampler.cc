@@ -160,10 +160,11 @@ absl::StatusOr<TokenInfo> DescribeToken(absl::Span<const float> logits, int32_t 
   TokenInfo info;
   info.token_id = token;
   info.logprob = static_cast<float>(logits[token] - log_sum);
+  const size_t count = std::min<size_t>(std::max(top, 0), logits.size());
+  if (count == 0) return info;
   std::vector<int32_t>& ids = scratch->ids;
   ids.resize(logits.size());
   std::iota(ids.begin(), ids.end(), 0);
-  const size_t count = std::min<size_t>(std::max(top, 0), ids.size());
   std::partial_sort(ids.begin(), ids.begin() + count, ids.end(), Better(logits));
   for (size_t i = 0; i < count; ++i) {
     info.top.push_back({ids[i], static_cast<float>(logits[ids[i]] - log_sum)});

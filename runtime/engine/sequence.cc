@@ -35,6 +35,15 @@ int32_t Sequence::max_cached_tokens() const {
   return collects_prompt_infos() ? next_prompt_logits() : length() - 1;
 }
 
+int32_t Sequence::ChunkLimit(int32_t cached, int32_t* prompt_rows) const {
+  const int32_t uncomputed = length() - cached;
+  if (!collects_prompt_infos()) return uncomputed;
+  const int32_t without_logits = std::max(0, next_prompt_logits() - cached);
+  const int32_t rows = std::min(uncomputed - without_logits, std::max(*prompt_rows, 1));
+  *prompt_rows -= rows;
+  return without_logits + rows;
+}
+
 int32_t Sequence::wanted_logits(int32_t chunk_tokens) const {
   const int32_t end = computed + chunk_tokens;
   if (collects_prompt_infos()) return std::max(0, end - std::max(computed, next_prompt_logits()));

@@ -60,6 +60,9 @@ struct Sequence {
   }
   // Tokens that may come from the prefix cache: those whose logits are needed may not.
   int32_t max_cached_tokens() const;
+  // Tokens that a chunk after `cached` computed ones may have: all, unless the log-probabilities of
+  // the prompt need logits of more than `*prompt_rows` of them (or than one). Subtracts those rows.
+  int32_t ChunkLimit(int32_t cached, int32_t* prompt_rows) const;
   // How many of the next `chunk_tokens` tokens, the last ones, need logits.
   int32_t wanted_logits(int32_t chunk_tokens) const;
   ChoiceResult Result(FinishReason reason, const ModelConfig& config, absl::Time now) const;

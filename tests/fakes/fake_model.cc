@@ -65,7 +65,14 @@ absl::StatusOr<ForwardOutput> FakeModel::Forward(absl::Span<const SequenceChunk>
   }
   const KvView kv = cache->layer(0);
   size_t rows = 0;
-  for (const SequenceChunk& chunk : chunks) rows += chunk.logits;
+  for (const SequenceChunk& chunk : chunks) {
+    const size_t wanted = chunk.logits;
+    if (chunk.tokens.empty() || wanted > chunk.tokens.size()) {
+      return absl::InternalError(absl::StrCat("a chunk of ", chunk.tokens.size(), " tokens wants ",
+                                              wanted, " rows of logits"));
+    }
+    rows += wanted;
+  }
   logits_.assign(rows * config_.vocab_size, 0.0f);
   ForwardOutput output;
   output.ffn.neurons = kFfnSize;

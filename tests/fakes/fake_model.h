@@ -13,9 +13,9 @@ namespace lacuna {
 
 // A model without weights whose logits depend on every token of the sequence, as it reads them back
 // from the KV cache: each position stores its token, its number and a hash of all tokens so far.
-// Forward answers INTERNAL if an earlier position does not hold what must be there, so a mistake
-// with blocks or the prefix cache shows as an error, and a wrong but consistent prefix as wrong
-// tokens.
+// Forward answers INTERNAL if an earlier position does not hold what must be there or if a chunk is
+// empty, so a mistake with blocks or the prefix cache shows as an error, and a wrong but consistent
+// prefix as wrong tokens.
 //
 // One layer with kFfnSize ReLU neurons, of which an eighth are said to be active.
 class FakeModel : public Model {

@@ -45,13 +45,13 @@ class CountingMetrics : public EngineMetrics {
   EngineLoad last_load;
 };
 
-// A scheduler over the fakes.
-struct EngineHarness {
-  explicit EngineHarness(const SchedulerOptions& options = {}, int32_t num_blocks = 64,
-                         int32_t max_context = 512, Clock* clock = nullptr)
-      : model(258, max_context),
-        cache(KvCache::Create(model.config(), num_blocks).value()),
-        scheduler(std::make_unique<Scheduler>(options, &model, cache.get(), &tokenizer, &metrics,
+// A scheduler of a model, with a KV cache and counters of its own.
+struct SchedulerHarness {
+  // `model` must outlive the harness; without `clock`, time stands still.
+  SchedulerHarness(const SchedulerOptions& options, Model* model, int32_t num_blocks,
+                   Clock* clock = nullptr)
+      : cache(KvCache::Create(model->config(), num_blocks).value()),
+        scheduler(std::make_unique<Scheduler>(options, model, cache.get(), &tokenizer, &metrics,
                                               clock != nullptr ? clock : &this->clock)) {}
 
   absl::StatusOr<RequestId> TrySubmit(GenerationRequest request) {
@@ -72,12 +72,24 @@ struct EngineHarness {
     }
   }
 
-  FakeModel model;
   FakeTokenizer tokenizer;
   ManualClock clock;
   CountingMetrics metrics;
   std::unique_ptr<KvCache> cache;
   std::unique_ptr<Scheduler> scheduler;
+};
+
+// A base class, to be there before SchedulerHarness and until after it.
+struct FakeModelHolder {
+  FakeModel model;
+};
+
+// A scheduler of a FakeModel.
+struct EngineHarness : FakeModelHolder, SchedulerHarness {
+  explicit EngineHarness(const SchedulerOptions& options = {}, int32_t num_blocks = 64,
+                         int32_t max_context = 512, Clock* clock = nullptr)
+      : FakeModelHolder{FakeModel(258, max_context)},
+        SchedulerHarness(options, &model, num_blocks, clock) {}
 };
 
 // Tokens of a text, without BOS.

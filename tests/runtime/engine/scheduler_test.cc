@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "runtime/engine/engine.h"
 #include "tests/runtime/engine/engine_harness.h"
 
 namespace lacuna {
@@ -263,6 +264,51 @@ TEST(SchedulerTest, ReportsLogprobsOfPromptAndOutput) {
   }
 }
 
+TEST(SchedulerTest, PromptLogprobsTakeFewRowsOfAStepAndHoldNobodyUp) {
+  std::vector<GenerationRequest> requests(4, GreedyRequest(std::string(200, 'q'), 4));
+  for (size_t i = 0; i < requests.size(); ++i) {
+    requests[i].prompt[0] = FakeTokenizer::Byte(static_cast<char>('a' + i));
+    requests[i].prompt_logprobs = 1;
+  }
+  std::vector<std::vector<TokenInfo>> expected;  // one token per step is below any cap
+  for (const GenerationRequest& request : requests) {
+    SchedulerOptions options;
+    options.max_step_tokens = 1;
+    EngineHarness h(options);
+    const auto sink = h.Submit(request);
+    h.RunAll();
+    expected.push_back(sink->prompt_infos());
+  }
+
+  EngineHarness h({}, 128);
+  size_t most_prompt_rows = 0, sequences = 1;
+  h.model.on_forward = [&](absl::Span<const SequenceChunk> chunks, FfnMode) {
+    size_t rows = 0;
+    for (const SequenceChunk& chunk : chunks) rows += chunk.logits;
+    EXPECT_LE(rows, kMaxPromptLogitRows + chunks.size());
+    EXPECT_GE(chunks.size(), sequences);  // everyone gets on in every step
+    most_prompt_rows = std::max(most_prompt_rows, rows);
+    return absl::OkStatus();
+  };
+  const auto stream = h.Submit(GreedyRequest("abc", 400));
+  h.scheduler->RunStep();
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (const GenerationRequest& request : requests) sinks.push_back(h.Submit(request));
+  const auto plain = h.Submit(GreedyRequest(std::string(300, 'p'), 100));
+  sequences = 6;
+  h.scheduler->RunStep();
+  EXPECT_EQ(plain->tokens().size(), 1u);  // a long prompt without them is done in one step
+  while (!sinks.front()->done()) h.scheduler->RunStep();
+  sequences = 1;
+  h.RunAll();
+  EXPECT_GE(most_prompt_rows, static_cast<size_t>(kMaxPromptLogitRows));  // no step is idle
+  EXPECT_EQ(stream->tokens().size(), 400u);
+  for (size_t i = 0; i < sinks.size(); ++i) {
+    EXPECT_EQ(sinks[i]->prompt_infos(), expected[i]) << "request " << i;
+    EXPECT_EQ(expected[i].size(), 200u);
+  }
+}
+
 TEST(SchedulerTest, AStepRunsDenseOrSparseOnlyIfAllItsSequencesAgree) {
   std::vector<FfnMode> modes;
   const auto run = [&modes](FfnMode operators, std::vector<FfnMode> requests) {
@@ -313,21 +359,31 @@ TEST(SchedulerTest, BadLogitsEndOnlyTheirRequest) {
   EXPECT_EQ(h.scheduler->GetLoad().kv_blocks_used, 0);
 }
 
+TEST(SchedulerTest, RequestsThatNoStepCanTakeEndWithAnError) {
+  SchedulerOptions options;
+  options.max_concurrent = 0;  // only max_queue places to wait
+  EngineHarness h(options);
+  const auto one = h.Submit(GreedyRequest("abc", 3));
+  const auto other = h.Submit(GreedyRequest("abd", 3));
+  EXPECT_TRUE(h.scheduler->RunStep());
+  for (const auto& sink : {one, other}) {
+    EXPECT_EQ(sink->status(),
+              absl::InternalError("none of the 2 requests in flight can be scheduled"));
+    EXPECT_EQ(sink->violations(), 0);
+  }
+  EXPECT_FALSE(h.scheduler->RunStep());
+  EXPECT_TRUE(h.scheduler->WaitIdle(absl::ZeroDuration()));
+}
+
 TEST(SchedulerTest, AModelThatKnowsMoreIdsThanTheTokenizerSaysOnlyKnownOnes) {
-  EngineHarness h;
   FakeModel padded(320);
   padded.logits_after = [](absl::Span<const int32_t>, absl::Span<float> logits) {
     logits[300] = 9;
     logits[FakeTokenizer::Byte('k')] = 5;
   };
-  const auto cache = KvCache::Create(padded.config(), 8).value();
-  Scheduler scheduler({}, &padded, cache.get(), &h.tokenizer, nullptr, &h.clock);
-  const auto sink = std::make_shared<RecordingSink>();
-  GenerationRequest request = GreedyRequest("abc", 3);
-  request.sink = sink;
-  ASSERT_TRUE(scheduler.Submit(scheduler.Reserve(1).value(), request).ok());
-  while (scheduler.RunStep()) {
-  }
+  SchedulerHarness h({}, &padded, 8);
+  const auto sink = h.Submit(GreedyRequest("abc", 3));
+  h.RunAll();
   EXPECT_EQ(sink->text(), "kkk");
 }
 
