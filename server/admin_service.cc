@@ -11,6 +11,17 @@
 #include "server/options.h"
 
 namespace lacuna {
+namespace {
+
+void LogOutcome(const char* event, const std::string& model, const absl::Status& status,
+                nlohmann::ordered_json line = nlohmann::ordered_json::object()) {
+  line["model"] = model;
+  line["code"] = std::string(StatusCodeName(status.code()));
+  if (!status.ok()) line["message"] = std::string(status.message());
+  Log(status.ok() ? LogLevel::kInfo : LogLevel::kWarning, event, line);
+}
+
+}  // namespace
 
 absl::Status AdminService::Authenticate(const grpc::ServerContext& rpc) const {
   const auto it = rpc.client_metadata().find("authorization");
@@ -43,7 +54,7 @@ absl::Status AdminService::Unload(const grpc::ServerContext& rpc,
 grpc::Status AdminService::LoadModel(grpc::ServerContext* rpc, const v1::LoadModelRequest* request,
                                      v1::LoadModelResponse*) {
   const absl::Status status = Load(*rpc, *request);
-  Log(LogLevel::kInfo, "admin_load", {{"code", std::string(StatusCodeName(status.code()))}});
+  LogOutcome("admin_load", request->name(), status, {{"path", request->path()}});
   return ToGrpcStatus(status);
 }
 
@@ -51,7 +62,7 @@ grpc::Status AdminService::UnloadModel(grpc::ServerContext* rpc,
                                        const v1::UnloadModelRequest* request,
                                        v1::UnloadModelResponse*) {
   const absl::Status status = Unload(*rpc, *request);
-  Log(LogLevel::kInfo, "admin_unload", {{"code", std::string(StatusCodeName(status.code()))}});
+  LogOutcome("admin_unload", request->name(), status);
   return ToGrpcStatus(status);
 }
 

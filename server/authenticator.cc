@@ -32,11 +32,13 @@ bool HasScheme(std::string_view authorization) {
 
 absl::StatusOr<Authenticator> Authenticator::FromFile(const std::string& path) {
   std::ifstream file(path);
-  if (!file) return absl::NotFoundError(absl::StrCat("cannot read the token file ", path));
   Authenticator result;
   for (std::string line; std::getline(file, line);) {
     absl::StripAsciiWhitespace(&line);
     if (!line.empty() && line[0] != '#') result.tokens_.push_back(line);
+  }
+  if (file.bad() || !file.eof()) {
+    return absl::NotFoundError(absl::StrCat("cannot read the token file ", path));
   }
   if (result.tokens_.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("the token file ", path, " has no token"));

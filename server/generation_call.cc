@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "proto/status.h"
 #include "server/logger.h"
@@ -29,6 +30,23 @@ absl::Status WithRetryIfBusy(absl::Status status) {
                                                  : status;
 }
 
+// The transport cancels a call at its deadline by a clock of its own, which may be this much early.
+constexpr absl::Duration kDeadlineGrace = absl::Milliseconds(10);
+
+// For the log: why a call that was admitted did not end well. Fixed values only.
+const char* EndReason(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kCancelled:
+      return "client_cancelled";
+    case absl::StatusCode::kDeadlineExceeded:
+      return "deadline";
+    case absl::StatusCode::kUnavailable:
+      return "server_stops";
+    default:
+      return "engine_error";
+  }
+}
+
 bool IsCancellation(absl::StatusCode code) {
   return code == absl::StatusCode::kCancelled || code == absl::StatusCode::kDeadlineExceeded;
 }
@@ -45,25 +63,41 @@ void OpenCalls::Remove(GenerationCall* call) {
   calls_.erase(call);
 }
 
-int OpenCalls::AbortAll(const absl::Status& why) {
+std::vector<std::shared_ptr<GenerationCall>> OpenCalls::All() {
   std::vector<std::shared_ptr<GenerationCall>> calls;
-  {
-    MutexLock lock(&mu_);
-    for (const auto& [pointer, weak] : calls_) {
-      if (auto call = weak.lock()) calls.push_back(std::move(call));
-    }
+  MutexLock lock(&mu_);
+  for (const auto& [pointer, weak] : calls_) {
+    if (auto call = weak.lock()) calls.push_back(std::move(call));
   }
+  return calls;
+}
+
+int OpenCalls::AbortAll(const absl::Status& why) {
   int aborted = 0;
-  for (const auto& call : calls) aborted += call->Abort(why) ? 1 : 0;
+  for (const auto& call : All()) aborted += call->Abort(why) ? 1 : 0;
   return aborted;
+}
+
+void OpenCalls::EndStalled(absl::Duration timeout) {
+  for (const auto& call : All()) call->EndIfStalled(timeout);
 }
 
 std::string NewRequestId() { return absl::StrFormat("%016x", RandomNumber()); }
 
-RequestLimits LimitsOf(const ServiceContext& context, const ModelHost& host) {
+RequestLimits LimitsOf(const ServiceContext& context, ModelHost& host) {
   const ModelConfig& config = host.model().config();
-  return {config.max_context, std::min(config.vocab_size, host.tokenizer().vocab_size()),
-          context.default_max_tokens, context.max_prompt_bytes};
+  const EngineLoad load = host.scheduler().GetLoad();
+  RequestLimits limits;
+  limits.context = host.max_length();
+  limits.vocab_size = std::min(config.vocab_size, host.tokenizer().vocab_size());
+  limits.default_max_tokens = context.default_max_tokens;
+  // A token stands for at most the bytes of the longest piece, so longer text does not fit; text
+  // that would only because a normalizer shrinks it, or merges unknown characters, is refused with
+  // it.
+  limits.max_prompt_bytes =
+      std::min(context.max_prompt_bytes, limits.context * host.longest_piece_bytes());
+  limits.max_choices = load.max_concurrent + load.max_queue;
+  return limits;
 }
 
 void GenerationCall::Begin(const v1::GenerateRequest& request) {
@@ -80,11 +114,14 @@ void GenerationCall::Begin(const v1::GenerateRequest& request) {
 }
 
 void GenerationCall::Reject(absl::Status status) {
+  const char* const reason = RejectReason(status.code(), /*model_found=*/model_ != nullptr);
   ticket_ = {};
-  status = WithRetryIfBusy(std::move(status));
-  traffic_->OnRejected(status);
+  model_ = nullptr;
   MutexLock lock(&mu_);
-  End(status);
+  if (ended_) return;  // aborted meanwhile
+  reason_ = reason;
+  traffic_->OnRejected(reason);
+  End(WithRetryIfBusy(std::move(status)));
 }
 
 absl::Status GenerationCall::Admit(const v1::GenerateRequest& request) {
@@ -101,6 +138,7 @@ absl::Status GenerationCall::Admit(const v1::GenerateRequest& request) {
   absl::StatusOr<ModelRegistry::Lease> model = context_->models->Find(request.model());
   if (!model.ok()) return model.status();
   model_ = *std::move(model);
+  model_name_ = model_->name();
   absl::StatusOr<ValidatedRequest> validated =
       ValidateGenerate(request, LimitsOf(*context_, *model_), RandomNumber());
   if (!validated.ok()) return validated.status();
@@ -120,38 +158,47 @@ absl::Status GenerationCall::Tokenize() {
     request.prompt = *std::move(ids);
     validated_.prompt_text = {};
   }
-  prompt_tokens_ = static_cast<int32_t>(request.prompt.size());
-  return BoundByContext(prompt_tokens_, LimitsOf(*context_, *model_), &validated_.effective);
+  return BoundByContext(static_cast<int32_t>(request.prompt.size()), LimitsOf(*context_, *model_),
+                        &validated_.effective);
 }
 
 void GenerationCall::TokenizeAndSubmit() {
-  if (absl::Status status = Tokenize(); !status.ok()) return Reject(std::move(status));
+  // Of its own, as the engine may be done with the call before Submit returns.
+  const ModelRegistry::Lease model = model_;
+  bool aborted = false;
   {
     MutexLock lock(&mu_);
-    if (ended_) {  // aborted meanwhile
-      ticket_ = {};
-      return;
-    }
-    stage_ = CallStage::kQueue;
-    EmitStarted(MakeStarted());
+    aborted = ended_;
   }
+  const absl::Status status = aborted ? absl::CancelledError("no longer wanted") : Tokenize();
+  if (!status.ok()) return Reject(status);
+  {
+    MutexLock lock(&mu_);
+    aborted = ended_;
+    prompt_tokens_ = static_cast<int32_t>(validated_.request.prompt.size());
+    if (!aborted) {
+      stage_ = CallStage::kQueue;
+      EmitStarted(MakeStarted());
+    }
+  }
+  if (aborted) return Reject(absl::CancelledError("no longer wanted"));
   GenerationRequest& request = validated_.request;
   request.id = request_id_;
   request.deadline = Clock::Real()->Now() + (metadata_.deadline - absl::Now());
   request.queue_deadline =
       Clock::Real()->Now() + validated_.queue_timeout - (absl::Now() - arrival_);
   request.sink = shared_from_this();
-  absl::StatusOr<RequestId> id = model_->scheduler().Submit(std::move(ticket_), std::move(request));
+  absl::StatusOr<RequestId> id = model->scheduler().Submit(std::move(ticket_), std::move(request));
   if (!id.ok()) return Reject(id.status());
   MutexLock lock(&mu_);
   submitted_ = *id;
-  if (ended_) model_->scheduler().Cancel(submitted_, absl::CancelledError("the call has ended"));
+  if (ended_) model->scheduler().Cancel(submitted_, absl::CancelledError("the call has ended"));
 }
 
 v1::Started GenerationCall::MakeStarted() const {
   v1::Started started;
   started.set_request_id(request_id_);
-  started.set_model(model_->name());
+  started.set_model(model_name_);
   started.set_seed(validated_.request.sampling.seed);
   *started.mutable_effective() = validated_.effective;
   started.set_prompt_tokens(prompt_tokens_);
@@ -165,11 +212,13 @@ bool GenerationCall::Abort(const absl::Status& why) {
   return true;
 }
 
-void GenerationCall::AbortByClient() {
-  Abort(absl::Now() >= metadata_.deadline
-            ? absl::DeadlineExceededError("the deadline of the call has passed")
-            : absl::CancelledError("the client cancelled the call or went away"));
+absl::Status GenerationCall::ClientIsGone() const {
+  return absl::Now() + kDeadlineGrace >= metadata_.deadline
+             ? absl::DeadlineExceededError("the deadline of the call has passed")
+             : absl::CancelledError("the client cancelled the call or went away");
 }
+
+void GenerationCall::AbortByClient() { Abort(ClientIsGone()); }
 
 void GenerationCall::End(const absl::Status& status) {
   if (ended_) return;
@@ -181,10 +230,28 @@ void GenerationCall::End(const absl::Status& status) {
 
 void GenerationCall::EndIfSlow(bool fits) {
   if (fits) return;
-  traffic_->OnSlowConsumer();
+  CountSlow();
   End(WithRetryIfBusy(absl::ResourceExhaustedError(
       absl::StrCat("the client reads too slowly: more than ", context_->stream_buffer_bytes,
                    " bytes of output wait"))));
+}
+
+void GenerationCall::CountSlow() {
+  reason_ = "slow_consumer";
+  traffic_->OnSlowConsumer();
+}
+
+void GenerationCall::EndIfStalled(absl::Duration timeout) {
+  MutexLock lock(&mu_);
+  if (absl::Now() - write_started_ <= timeout) return;
+  if (status_.ok()) {  // else it is counted
+    CountSlow();
+    const absl::Status slow = absl::ResourceExhaustedError(absl::StrCat(
+        "the client reads too slowly: a message waits for ", absl::FormatDuration(timeout)));
+    End(slow);
+    status_ = slow;  // also if all but the writing was done
+  }
+  CutTransport();
 }
 
 void GenerationCall::OnScheduled() {
@@ -221,13 +288,14 @@ void GenerationCall::OnDone(const absl::Status& status) {
   MutexLock lock(&mu_);
   if (status.ok()) stage_ = CallStage::kWrite;
   End(WithRetryIfBusy(status));
+  model_ = nullptr;
 }
 
 void GenerationCall::Record(bool sent) {
   context_->open_calls->Remove(this);
   const absl::Duration duration = absl::Now() - arrival_;
   MutexLock lock(&mu_);
-  if (status_.ok() && !sent) status_ = absl::CancelledError("the client went away");
+  if (status_.ok() && !sent) status_ = ClientIsGone();
   const absl::StatusCode code = status_.code();
   const char* finish_reason = "none";
   if (code == absl::StatusCode::kOk) {
@@ -238,12 +306,16 @@ void GenerationCall::Record(bool sent) {
   if (IsCancellation(code)) traffic_->OnCancelled(stage_);
   traffic_->OnEnded(method_, code, finish_reason);
   traffic_->OnClosed(duration);
+  nlohmann::ordered_json line = LogLine(duration);
+  line["finish_reason"] = finish_reason;
+  Log(code == absl::StatusCode::kInternal ? LogLevel::kError : LogLevel::kInfo, "request", line);
+}
 
+nlohmann::ordered_json GenerationCall::LogLine(absl::Duration duration) const {
   nlohmann::ordered_json line = {{"request_id", request_id_},
                                  {"method", MethodName(method_)},
-                                 {"model", model_ != nullptr ? model_->name() : ""},
-                                 {"code", std::string(StatusCodeName(code))},
-                                 {"finish_reason", finish_reason},
+                                 {"model", model_name_},
+                                 {"code", std::string(StatusCodeName(status_.code()))},
                                  {"stage", CallStageName(stage_)},
                                  {"prompt_tokens", prompt_tokens_},
                                  {"total_ms", absl::ToDoubleMilliseconds(duration)}};
@@ -261,9 +333,20 @@ void GenerationCall::Record(bool sent) {
     line["decode_ms"] = absl::ToDoubleMilliseconds(timings.decode);
     line["ffn_sparsity"] = results_.front().ffn_sparsity;
   }
+  if (status_.ok()) return line;
+  line["reason"] = reason_ != nullptr ? reason_ : EndReason(status_.code());
+  // The names of fields are ours, the descriptions may quote the client.
+  const std::vector<FieldViolation> violations = FieldViolations(status_);
+  if (!violations.empty()) {
+    line["fields"] = absl::StrJoin(violations, ",", [](std::string* out, const auto& violation) {
+      out->append(violation.field);
+    });
+  }
   // Other messages may quote the client; this one is ours.
-  if (code == absl::StatusCode::kInternal) line["message"] = std::string(status_.message());
-  Log(code == absl::StatusCode::kInternal ? LogLevel::kError : LogLevel::kInfo, "request", line);
+  if (status_.code() == absl::StatusCode::kInternal) {
+    line["message"] = std::string(status_.message());
+  }
+  return line;
 }
 
 }  // namespace lacuna

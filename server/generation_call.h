@@ -2,6 +2,7 @@
 #define LACUNA_SERVER_GENERATION_CALL_H_
 
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,8 +30,12 @@ class OpenCalls {
   void Remove(GenerationCall* call);
   // Aborts every call that has not ended with `why`; returns how many.
   int AbortAll(const absl::Status& why);
+  // Ends every call whose client has not taken a message for `timeout`.
+  void EndStalled(absl::Duration timeout);
 
  private:
+  std::vector<std::shared_ptr<GenerationCall>> All();
+
   Mutex mu_;
   absl::flat_hash_map<GenerationCall*, std::weak_ptr<GenerationCall>> calls_ ABSL_GUARDED_BY(mu_);
 };
@@ -39,7 +44,8 @@ class OpenCalls {
 struct ServiceContext {
   ModelRegistry* models = nullptr;
   Traffic* traffic = nullptr;
-  WorkerPool* workers = nullptr;
+  WorkerPool* workers = nullptr;          // for prompts
+  WorkerPool* tokenize_worker = nullptr;  // for Tokenize and Detokenize
   const Authenticator* authenticator = nullptr;
   OpenCalls* open_calls = nullptr;
   int32_t default_max_tokens = 0;
@@ -47,10 +53,9 @@ struct ServiceContext {
   int64_t stream_buffer_bytes = 0;
 };
 
-RequestLimits LimitsOf(const ServiceContext& context, const ModelHost& host);
+RequestLimits LimitsOf(const ServiceContext& context, ModelHost& host);
 
-// For calls that bring none.
-std::string NewRequestId();
+std::string NewRequestId();  // for calls that bring none
 
 // What a call brought along besides its message.
 struct CallMetadata {
@@ -72,6 +77,9 @@ class GenerationCall : public TokenSink, public std::enable_shared_from_this<Gen
   // Ends the call with `why` (not OK) and frees its place in the engine within one step; false,
   // and nothing happens, if the call has ended.
   bool Abort(const absl::Status& why);
+  // Ends the call with RESOURCE_EXHAUSTED, even if only the writing is left, and cuts the
+  // transport, if the write in flight takes longer than `timeout`.
+  void EndIfStalled(absl::Duration timeout);
 
   void OnScheduled() override;
   void OnPromptLogprobs(std::vector<TokenInfo> tokens) override;
@@ -88,6 +96,8 @@ class GenerationCall : public TokenSink, public std::enable_shared_from_this<Gen
   virtual bool EmitDelta(v1::Delta delta) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
   virtual bool EmitFinished(v1::Finished finished) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
   virtual void EmitEnd(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
+  // Makes the write in flight fail soon.
+  virtual void CutTransport() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
 
   // Counts and logs the call: the transport calls it once, when nothing more happens. `sent`: all
   // output and the status went out.
@@ -97,36 +107,42 @@ class GenerationCall : public TokenSink, public std::enable_shared_from_this<Gen
   void AbortByClient();
 
   Mutex mu_;
+  // Kept by the transport: when the write in flight began; the infinite future if there is none.
+  absl::Time write_started_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
 
  private:
   absl::Status Admit(const v1::GenerateRequest& request);
-  // Ends the call before the engine saw it.
+  // Ends the call, unless it has ended, before the engine saw it; gives up its place and its model.
   void Reject(absl::Status status);
   void TokenizeAndSubmit();
   absl::Status Tokenize();
   void End(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Ends the call with RESOURCE_EXHAUSTED unless what was just emitted fitted the buffer.
   void EndIfSlow(bool fits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  v1::Started MakeStarted() const;
+  void CountSlow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  v1::Started MakeStarted() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status ClientIsGone() const;
+  nlohmann::ordered_json LogLine(absl::Duration duration) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const ServiceContext* const context_;
   const Method method_;
   const CallMetadata metadata_;
   const absl::Time arrival_ = absl::Now();
   std::string request_id_;
+  std::string model_name_;  // empty until the model is found
   TrafficMetrics* traffic_ = nullptr;
 
-  // Set by Admit; changed by the worker until the submission, then constant.
+  // Set by Admit, changed by the worker until the submission. The lease ends with the engine's
+  // work.
   ModelRegistry::Lease model_;
   Scheduler::Ticket ticket_;
   ValidatedRequest validated_;
-
-  int32_t prompt_tokens_ = 0;
-
+  int32_t prompt_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   CallStage stage_ ABSL_GUARDED_BY(mu_) = CallStage::kAdmission;
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mu_);
-  RequestId submitted_ ABSL_GUARDED_BY(mu_) = 0;  // 0: not yet
+  const char* reason_ ABSL_GUARDED_BY(mu_) = nullptr;  // for the log; null: see `status_`
+  RequestId submitted_ ABSL_GUARDED_BY(mu_) = 0;       // 0: not yet
   std::vector<ChoiceResult> results_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -13,6 +13,9 @@
 namespace lacuna {
 namespace {
 
+// What a gRPC client takes by default.
+constexpr size_t kMaxResponseBytes = 4 << 20;
+
 std::string MetadataValue(const grpc::CallbackServerContext& rpc, const char* key) {
   const auto it = rpc.client_metadata().find(key);
   return it == rpc.client_metadata().end() ? "" : std::string(it->second.data(), it->second.size());
@@ -74,20 +77,20 @@ class SimpleCall {
   const absl::Status allowed_;
 };
 
-// Runs `work` on a worker and finishes `call` with what it returns.
+// Runs `work` on `worker` and finishes `call` with what it returns.
 template <typename Work>
-grpc::ServerUnaryReactor* FinishOnWorker(WorkerPool* workers, SimpleCall call, Work work) {
-  if (workers->Run([call, work]() mutable { call.Finish(work()); })) return call.reactor();
+grpc::ServerUnaryReactor* FinishOnWorker(WorkerPool* worker, SimpleCall call, Work work) {
+  if (worker->Run([call, work]() mutable { call.Finish(work()); })) return call.reactor();
   return call.Finish(WithRetryAfter(
       absl::ResourceExhaustedError("too many requests wait for the tokenizer"), absl::Seconds(1)));
 }
 
 absl::Status Tokenize(const v1::TokenizeRequest& request, const ServiceContext& context,
-                      const ModelHost& host, v1::TokenizeResponse* response) {
-  if (static_cast<int64_t>(request.text().size()) > context.max_prompt_bytes) {
-    return InvalidFields(
-        {{"text", absl::StrCat("has ", request.text().size(), " bytes, the limit is ",
-                               context.max_prompt_bytes)}});
+                      ModelHost& host, v1::TokenizeResponse* response) {
+  const int64_t max_bytes = LimitsOf(context, host).max_prompt_bytes;
+  if (static_cast<int64_t>(request.text().size()) > max_bytes) {
+    return InvalidFields({{"text", absl::StrCat("has ", request.text().size(),
+                                                " bytes, the limit is ", max_bytes)}});
   }
   const bool add_special = !request.has_add_special() || request.add_special();
   const auto ids = host.tokenizer().Encode(request.text(), add_special);
@@ -96,6 +99,7 @@ absl::Status Tokenize(const v1::TokenizeRequest& request, const ServiceContext& 
     response->add_token_ids(id);
     response->add_pieces(TokenText(host.tokenizer(), id));
   }
+  if (response->ByteSizeLong() > kMaxResponseBytes) response->clear_pieces();
   return absl::OkStatus();
 }
 
@@ -120,12 +124,12 @@ absl::Status Detokenize(const v1::DetokenizeRequest& request, const ModelHost& h
 grpc::ServerUnaryReactor* GenerationService::Generate(grpc::CallbackServerContext* rpc,
                                                       const v1::GenerateRequest* request,
                                                       v1::GenerateResponse* response) {
-  return UnaryCall::Start(context_, BeginGenerate(rpc, *request), *request, response);
+  return UnaryCall::Start(context_, rpc, BeginGenerate(rpc, *request), *request, response);
 }
 
 grpc::ServerWriteReactor<v1::GenerateStreamResponse>* GenerationService::GenerateStream(
     grpc::CallbackServerContext* rpc, const v1::GenerateRequest* request) {
-  return StreamingCall::Start(context_, BeginGenerate(rpc, *request), *request);
+  return StreamingCall::Start(context_, rpc, BeginGenerate(rpc, *request), *request);
 }
 
 grpc::ServerUnaryReactor* GenerationService::Tokenize(grpc::CallbackServerContext* rpc,
@@ -135,7 +139,7 @@ grpc::ServerUnaryReactor* GenerationService::Tokenize(grpc::CallbackServerContex
   if (!call.allowed().ok()) return call.Finish(call.allowed());
   auto host = context_->models->Find(request->model());
   if (!host.ok()) return call.Finish(host.status());
-  return FinishOnWorker(context_->workers, call, [=, context = context_, host = *host] {
+  return FinishOnWorker(context_->tokenize_worker, call, [=, context = context_, host = *host] {
     return lacuna::Tokenize(*request, *context, *host, response);
   });
 }
@@ -147,7 +151,7 @@ grpc::ServerUnaryReactor* GenerationService::Detokenize(grpc::CallbackServerCont
   if (!call.allowed().ok()) return call.Finish(call.allowed());
   auto host = context_->models->Find(request->model());
   if (!host.ok()) return call.Finish(host.status());
-  return FinishOnWorker(context_->workers, call, [=, host = *host] {
+  return FinishOnWorker(context_->tokenize_worker, call, [=, host = *host] {
     return lacuna::Detokenize(*request, *host, response);
   });
 }

@@ -16,10 +16,15 @@ bool StallDetector::IsStalled(bool has_work, absl::Time last_step, absl::Time no
   return now - last_progress_ > timeout_;
 }
 
-EngineWatchdog::EngineWatchdog(absl::Duration timeout,
+EngineWatchdog::EngineWatchdog(absl::Duration timeout, absl::Duration interval,
+                               std::function<void()> sweep,
                                std::function<std::vector<EngineProgress>()> probe,
                                std::function<void(bool)> report)
-    : timeout_(timeout), probe_(std::move(probe)), report_(std::move(report)) {
+    : timeout_(timeout),
+      interval_(interval),
+      sweep_(std::move(sweep)),
+      probe_(std::move(probe)),
+      report_(std::move(report)) {
   thread_ = std::thread([this] { Loop(); });
 }
 
@@ -33,16 +38,14 @@ EngineWatchdog::~EngineWatchdog() {
 }
 
 void EngineWatchdog::Loop() {
-  // Often enough that a stall is seen at most a quarter late.
-  const absl::Duration interval =
-      std::clamp(timeout_ / 4, absl::Milliseconds(10), absl::Seconds(1));
   bool alive = true;
   for (;;) {
     {
       MutexLock lock(&mu_);
-      if (!stopping_) stop_.WaitFor(&mu_, absl::ToChronoNanoseconds(interval));
+      if (!stopping_) stop_.WaitFor(&mu_, absl::ToChronoNanoseconds(interval_));
       if (stopping_) return;
     }
+    sweep_();
     const std::string stalled = StalledModel();
     if (stalled.empty() == alive) continue;
     alive = stalled.empty();

@@ -37,12 +37,14 @@ struct EngineProgress {
   absl::Time last_step;
 };
 
-// Looks at the engines on a timer and reports when "all move on" becomes "one is stuck", or back.
+// Looks at the engines on a timer and reports when "all move on" becomes "one is stuck", or back;
+// and runs a sweep for whatever else may hang.
 class EngineWatchdog {
  public:
-  // `probe` lists the engines; `report` gets true (alive) or false. Both are called by the
-  // watchdog's thread only, and `report` only on a change; at the start all is alive.
-  EngineWatchdog(absl::Duration timeout, std::function<std::vector<EngineProgress>()> probe,
+  // Every `interval`, `sweep` is called and `probe` lists the engines; `report` gets true (alive)
+  // or false, only on a change; at the start all is alive. All are called by the watchdog's thread.
+  EngineWatchdog(absl::Duration timeout, absl::Duration interval, std::function<void()> sweep,
+                 std::function<std::vector<EngineProgress>()> probe,
                  std::function<void(bool alive)> report);
   ~EngineWatchdog();
   EngineWatchdog(const EngineWatchdog&) = delete;
@@ -54,6 +56,8 @@ class EngineWatchdog {
   std::string StalledModel();
 
   const absl::Duration timeout_;
+  const absl::Duration interval_;
+  const std::function<void()> sweep_;
   const std::function<std::vector<EngineProgress>()> probe_;
   const std::function<void(bool)> report_;
   std::map<std::string, StallDetector> detectors_;  // by model

@@ -22,15 +22,28 @@ constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
 constexpr int kExitModel = 3;
 
+// Ends the process without destructors, which would wait for what cannot be interrupted: the load
+// of a model, and the poll of the metrics listener, two seconds long. Nothing is left to save.
+[[noreturn]] void Exit(int code) {
+  std::fflush(nullptr);
+  _exit(code);
+}
+
 int Fail(int code, const absl::Status& status) {
   Log(LogLevel::kError, "failed",
       {{"exit_code", code}, {"message", std::string(status.message())}});
   return code;
 }
 
+// For Server::Start: what the options name cannot be used, or the machine refuses.
+int ExitCode(const absl::Status& status) {
+  return absl::IsInvalidArgument(status) || absl::IsNotFound(status) ? kExitUsage : kExitFailure;
+}
+
 int Main(const std::vector<std::string>& args) {
   absl::StatusOr<std::optional<ServerOptions>> options = ParseServerOptions(
       args, [](const char* name) { return std::getenv(name); }, &std::cout);
+  if (absl::IsNotFound(options.status())) return Fail(kExitModel, options.status());
   if (!options.ok()) {
     std::fprintf(stderr, "lacuna-server: %s\nTry lacuna-server --help.\n",
                  std::string(options.status().message()).c_str());
@@ -40,7 +53,7 @@ int Main(const std::vector<std::string>& args) {
 
   StopSignals stop;
   Server server(**options, LoadModel, [&stop] { stop.Request(); });
-  if (absl::Status status = server.Start(); !status.ok()) return Fail(kExitFailure, status);
+  if (absl::Status status = server.Start(); !status.ok()) Exit(Fail(ExitCode(status), status));
 
   absl::Status loaded;
   std::atomic<bool> loading_ended = false;
@@ -53,18 +66,17 @@ int Main(const std::vector<std::string>& args) {
   if (!loading_ended) {
     // Asked to stop while loading, which cannot be interrupted; no request is running yet.
     Log(LogLevel::kInfo, "stopped_while_loading");
-    std::fflush(nullptr);
-    _exit(kExitOk);
+    Exit(kExitOk);
   }
   loading.join();
-  if (!loaded.ok()) return Fail(kExitModel, loaded);
+  if (!loaded.ok()) Exit(Fail(kExitModel, loaded));
 
   std::printf("listening grpc=%s metrics=%s\n", server.grpc_address().c_str(),
               server.metrics_address().c_str());
   std::fflush(stdout);
   stop.Wait();
-  server.Drain([&stop] { return stop.count() > 1; });
-  return kExitOk;
+  server.Drain([&stop] { return stop.signals() > 1; });
+  Exit(kExitOk);
 }
 
 }  // namespace

@@ -1,39 +1,12 @@
 #include "server/model_host.h"
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
 #include <utility>
 
+#include "runtime/base/memory.h"
+
 namespace lacuna {
-namespace {
-
-// The number at the start of a one-line file such as memory.max; -1 if absent or not a number.
-int64_t ReadNumber(const char* path) {
-  std::ifstream file(path);
-  int64_t number = -1;
-  return file >> number ? number : -1;
-}
-
-}  // namespace
-
-int64_t FreeMemoryBytes() {
-  int64_t free_bytes = 0;
-  std::ifstream meminfo("/proc/meminfo");
-  for (std::string key, unit; meminfo >> key;) {
-    int64_t kib = 0;
-    if (key == "MemAvailable:" && meminfo >> kib) {
-      free_bytes = kib * 1024;
-      break;
-    }
-    std::getline(meminfo, unit);
-  }
-  const int64_t limit = ReadNumber("/sys/fs/cgroup/memory.max");
-  const int64_t used = ReadNumber("/sys/fs/cgroup/memory.current");
-  if (limit > 0 && used >= 0) free_bytes = std::min(free_bytes, std::max<int64_t>(0, limit - used));
-  return free_bytes;
-}
-
 int32_t KvCacheBlocks(const ModelConfig& config, int64_t kv_cache_mb, int32_t max_concurrent,
                       int64_t free_bytes) {
   const int64_t bytes_per_block = KvCache::BytesPerBlock(config);
@@ -58,9 +31,17 @@ absl::StatusOr<std::unique_ptr<ModelHost>> ModelHost::Create(const std::string& 
   const ModelConfig& config = host->model().config();
   absl::StatusOr<std::unique_ptr<KvCache>> cache = KvCache::Create(
       config,
-      KvCacheBlocks(config, options.kv_cache_mb, options.max_concurrent, FreeMemoryBytes()));
+      KvCacheBlocks(config, options.kv_cache_mb, options.max_concurrent, AvailableMemoryBytes()));
   if (!cache.ok()) return cache.status();
   host->kv_cache_ = *std::move(cache);
+  // The last token of a sequence needs no place in the cache.
+  host->max_length_ = static_cast<int32_t>(std::min<int64_t>(
+      config.max_context, int64_t{host->kv_cache_->num_blocks()} * KvCache::kBlockSize + 1));
+  const Tokenizer& tokenizer = host->tokenizer();
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    host->longest_piece_bytes_ =
+        std::max<int64_t>(host->longest_piece_bytes_, tokenizer.TokenBytes(id).size());
+  }
   host->metrics_ =
       std::make_unique<ModelMetrics>(metrics, name, config, host->kv_cache_->num_blocks());
 

@@ -28,6 +28,10 @@ class ModelHost {
   const Model& model() const { return *loaded_.model; }
   const Tokenizer& tokenizer() const { return *loaded_.tokenizer; }
   const ModelMetrics& metrics() const { return *metrics_; }
+  // Positions that a sequence can have, by the context and the KV cache.
+  int32_t max_length() const { return max_length_; }
+  // Bytes of text that a token stands for, at most.
+  int64_t longest_piece_bytes() const { return longest_piece_bytes_; }
   const KvCache& kv_cache() const { return *kv_cache_; }
   Scheduler& scheduler() { return *scheduler_; }
 
@@ -35,6 +39,8 @@ class ModelHost {
   ModelHost() = default;
   std::string name_;
   LoadedModel loaded_;
+  int32_t max_length_ = 0;
+  int64_t longest_piece_bytes_ = 1;
   std::unique_ptr<KvCache> kv_cache_;
   std::unique_ptr<ModelMetrics> metrics_;
   std::unique_ptr<Scheduler> scheduler_;  // uses all of the above: destroyed first
@@ -44,10 +50,6 @@ class ModelHost {
 // full context, in at most half of `free_bytes`. At least one block.
 int32_t KvCacheBlocks(const ModelConfig& config, int64_t kv_cache_mb, int32_t max_concurrent,
                       int64_t free_bytes);
-
-// Memory that can be had without swapping, in bytes: MemAvailable of /proc/meminfo, or what the
-// cgroup still allows if that is less. 0 if unknown.
-int64_t FreeMemoryBytes();
 
 }  // namespace lacuna
 

@@ -43,8 +43,9 @@ void LogLoaded(const ModelHost& host, double seconds) {
 
 struct ModelRegistry::Model {
   std::unique_ptr<ModelHost> host;  // null while it loads
-  // Held by the registry and, through aliases, by every lease; its end is what Unload waits for.
-  std::shared_ptr<void> leases;
+  // Null while it loads or is unloaded. It does not own the host: when all copies are gone it
+  // notifies `released`, which is what Unload waits for.
+  Lease lease;
   std::shared_ptr<absl::Notification> released = std::make_shared<absl::Notification>();
 };
 
@@ -54,18 +55,12 @@ ModelRegistry::ModelRegistry(const ServerOptions& options, ModelLoader loader, M
 
 ModelRegistry::~ModelRegistry() = default;
 
-ModelRegistry::Lease ModelRegistry::LeaseOf(const Model& model) const {
-  if (model.host == nullptr) return nullptr;
-  return Lease(model.leases, model.host.get());
-}
-
 absl::Status ModelRegistry::Announce(const std::string& name) {
   MutexLock lock(&mu_);
+  if (draining_) return absl::UnavailableError("the server is draining");
   if (!models_.emplace(name, std::make_shared<Model>()).second) {
     return absl::AlreadyExistsError(absl::StrCat("model '", name, "' is already there"));
   }
-  traffic_->AddModel(name);
-  metrics_->model_ready.Add({{"model", name}}).Set(0);
   return absl::OkStatus();
 }
 
@@ -95,9 +90,10 @@ absl::Status ModelRegistry::Load(const ModelSpec& spec) {
   LogLoaded(**host, seconds);
   Model& model = *models_.at(spec.name);
   model.host = *std::move(host);
-  model.leases =
-      std::shared_ptr<void>(nullptr, [released = model.released](void*) { released->Notify(); });
+  model.lease =
+      Lease(model.host.get(), [released = model.released](ModelHost*) { released->Notify(); });
   if (draining_) model.host->scheduler().Drain();
+  traffic_->AddModel(spec.name);
   metrics_->model_load_seconds.Add({{"model", spec.name}}).Set(seconds);
   metrics_->model_ready.Add({{"model", spec.name}}).Set(1);
   return absl::OkStatus();
@@ -112,8 +108,9 @@ absl::Status ModelRegistry::Unload(const std::string& name, absl::Duration timeo
     if (it == models_.end()) {
       return absl::NotFoundError(absl::StrCat("there is no model '", name, "'"));
     }
-    if (it->second->host == nullptr) {
-      return absl::FailedPreconditionError(absl::StrCat("model '", name, "' is still loading"));
+    if (it->second->lease == nullptr) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("model '", name, "' is being loaded or unloaded"));
     }
     model = it->second;
   }
@@ -124,17 +121,28 @@ absl::Status ModelRegistry::Unload(const std::string& name, absl::Duration timeo
         absl::StrCat("requests on model '", name, "' still run after ",
                      absl::FormatDuration(timeout), "; it admits no new ones"));
   }
+  // The engine is done; what may still hold a lease is a Tokenize call, or one that looks around.
+  std::weak_ptr<ModelHost> lease;
   {
     MutexLock lock(&mu_);
-    const auto it = models_.find(name);
-    if (it == models_.end() || it->second != model) {
-      return absl::NotFoundError(absl::StrCat("model '", name, "' was unloaded meanwhile"));
+    if (model->lease == nullptr) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("model '", name, "' is being unloaded or was unloaded meanwhile"));
     }
-    models_.erase(it);
+    lease = model->lease;
+    model->lease.reset();
   }
-  // Calls that are about to end hold leases for moments only.
-  model->leases.reset();
-  model->released->WaitForNotification();
+  const bool released = model->released->WaitForNotificationWithTimeout(deadline - absl::Now());
+  MutexLock lock(&mu_);
+  if (!released) {
+    model->lease = lease.lock();  // null: released just now
+    if (model->lease != nullptr) {
+      return absl::DeadlineExceededError(absl::StrCat("model '", name, "' is still in use after ",
+                                                      absl::FormatDuration(timeout),
+                                                      "; it admits no new requests"));
+    }
+  }
+  models_.erase(name);
   Log(LogLevel::kInfo, "model_unloaded", {{"model", name}});
   return absl::OkStatus();
 }
@@ -150,10 +158,11 @@ absl::StatusOr<ModelRegistry::Lease> ModelRegistry::Find(const std::string& name
     return absl::NotFoundError(name.empty() ? "the server has no model"
                                             : absl::StrCat("there is no model '", name, "'"));
   }
-  Lease lease = LeaseOf(*it->second);
+  Lease lease = it->second->lease;
   if (lease == nullptr) {
     return WithRetryAfter(
-        absl::UnavailableError(absl::StrCat("model '", it->first, "' is loading")),
+        absl::UnavailableError(absl::StrCat(
+            "model '", it->first, it->second->host == nullptr ? "' is loading" : "' is unloaded")),
         kRetryWhileLoading);
   }
   return lease;
@@ -167,8 +176,20 @@ std::string ModelRegistry::Resolve(const std::string& name) const {
 std::vector<ModelRegistry::Entry> ModelRegistry::List() const {
   MutexLock lock(&mu_);
   std::vector<Entry> entries;
-  for (const auto& [name, model] : models_) entries.push_back({name, LeaseOf(*model)});
+  for (const auto& [name, model] : models_) {
+    if (model->host == nullptr || model->lease != nullptr) {
+      entries.push_back({name, model->lease});
+    }
+  }
   return entries;
+}
+
+bool ModelRegistry::IsLoading() const {
+  MutexLock lock(&mu_);
+  for (const auto& [name, model] : models_) {
+    if (model->host == nullptr) return true;
+  }
+  return false;
 }
 
 void ModelRegistry::Drain() {

@@ -32,17 +32,20 @@ class ModelRegistry {
   // Stops all engines; leases that are still held must not be used any more.
   ~ModelRegistry();
 
-  // Makes `name` known as loading: Find says UNAVAILABLE, not NOT_FOUND. ALREADY_EXISTS.
+  // Makes `name` known as loading: Find says UNAVAILABLE, not NOT_FOUND. ALREADY_EXISTS;
+  // UNAVAILABLE if draining.
   absl::Status Announce(const std::string& name);
-  // Loads an announced model; blocks, and logs the progress. On failure the name is free again.
+  // Loads an announced model; blocks, and logs the progress. On failure the name is free again, and
+  // no metric shows it.
   absl::Status Load(const ModelSpec& spec);
   // Refuses new requests, waits for running ones, frees the memory. NOT_FOUND;
-  // FAILED_PRECONDITION while it loads; DEADLINE_EXCEEDED if requests run for longer than
-  // `timeout`: then it is still there, refusing, and Unload may be called again.
+  // FAILED_PRECONDITION while it loads or another Unload waits; DEADLINE_EXCEEDED if it is in use
+  // for longer than `timeout`: then it is still there, refusing, and Unload may be called again.
   absl::Status Unload(const std::string& name, absl::Duration timeout);
 
   // The model of that name, or the only one if `name` is empty. NOT_FOUND; UNAVAILABLE with
-  // RetryInfo while it loads; INVALID_ARGUMENT if the name is empty and there are several.
+  // RetryInfo while it loads or is unloaded; INVALID_ARGUMENT if the name is empty and there are
+  // several.
   absl::StatusOr<Lease> Find(const std::string& name);
   // `name`, or that of the only model if it is empty and there is one.
   std::string Resolve(const std::string& name) const;
@@ -51,16 +54,17 @@ class ModelRegistry {
     std::string name;
     Lease lease;  // null while it loads
   };
+  // But for those that are being unloaded.
   std::vector<Entry> List() const;
+  bool IsLoading() const;
 
-  // From now on no model admits requests.
+  // From now on no model admits requests, and none is loaded.
   void Drain();
   // Waits until no model has anything in flight; false if `timeout` passed first.
   bool WaitIdle(absl::Duration timeout);
 
  private:
   struct Model;
-  Lease LeaseOf(const Model& model) const;
 
   const ServerOptions options_;
   const ModelLoader loader_;

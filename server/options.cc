@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -93,6 +94,10 @@ absl::StatusOr<ModelSpec> ParseModelSpec(const std::string& text) {
     if (!path.has_filename()) path = path.parent_path();
     spec.name = path.filename().string();
   }
+  if (absl::EndsWith(spec.path, ".gguf")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--model: '", text, "': GGUF files cannot be loaded yet"));
+  }
   if (!IsModelName(spec.name) || spec.path.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--model: '", text, "' is not [NAME=]PATH with a name of 1 to 64 of [A-Za-z0-9._-]"));
@@ -125,6 +130,13 @@ std::vector<std::string> EnvironmentArgs(const CLI::App& app, const std::vector<
   return result;
 }
 
+// Whether `message` is about one of `args`.
+bool NamesFlag(const std::string& message, const std::vector<std::string>& args) {
+  return std::any_of(args.begin(), args.end(), [&](const std::string& arg) {
+    return arg.rfind("--", 0) == 0 && absl::StrContains(message, arg.substr(0, arg.find('=')));
+  });
+}
+
 absl::Status CheckTogether(const ServerOptions& options) {
   if (options.tls_cert.empty() != options.tls_key.empty()) {
     return absl::InvalidArgumentError("--tls_cert and --tls_key need each other");
@@ -151,7 +163,8 @@ void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* m
       ->type_name("[NAME=]PATH")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app->add_option("--weights", options->weights, "Weights in memory; auto: as stored")
+  app->add_option("--weights", options->weights,
+                  "Weights in memory; auto: as stored; int8 and int4: not yet")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}));
   app->add_option_function<std::string>(
          "--ffn",
@@ -163,7 +176,7 @@ void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* m
          "FFN path; auto: per layer and step, whichever is measured to be faster")
       ->check(CLI::IsMember({"auto", "dense", "sparse"}))
       ->default_str("auto");
-  app->add_option("--device", options->device, "auto, cpu, cuda or cuda:N")
+  app->add_option("--device", options->device, "auto, cpu, cuda or cuda:N (not yet)")
       ->type_name("DEVICE")
       ->check(CheckDevice);
   app->add_option("--threads", options->threads, "Threads that compute; 0: one per available CPU")
@@ -219,12 +232,19 @@ void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* m
               "Time between not ready and refusing, for balancers to notice");
   AddDuration(app, "--drain_timeout", &options->drain_timeout,
               "Longest wait for running requests when stopping");
+  AddDuration(app, "--write_stall_timeout", &options->write_stall_timeout,
+              "Longest wait for a client to take a message; beyond it the call is cut off");
   AddDuration(app, "--engine_stall_timeout", &options->engine_stall_timeout,
-              "The \"liveness\" health service fails if work is in flight and no step has ended\n"
+              "Health checks fail, \"liveness\" too, if work is in flight and no step has ended\n"
               "for this long; longer than the longest step");
 }
 
 }  // namespace
+
+bool IsLoopback(const std::string& address) {
+  const std::string host = address.substr(0, address.rfind(':'));
+  return host == "localhost" || host == "[::1]" || host.rfind("127.", 0) == 0;
+}
 
 bool IsModelName(const std::string& name) {
   return !name.empty() && name.size() <= 64 && name[0] != '.' &&
@@ -254,6 +274,7 @@ absl::StatusOr<std::optional<ServerOptions>> ParseServerOptions(std::vector<std:
     args[i].pop_back();
     args.insert(args.begin() + static_cast<std::ptrdiff_t>(i) + 1, "");
   }
+  const std::vector<std::string> flags = args;
   std::reverse(args.begin(), args.end());  // as CLI11 wants them
   try {
     app.parse(args);
@@ -263,7 +284,11 @@ absl::StatusOr<std::optional<ServerOptions>> ParseServerOptions(std::vector<std:
   } catch (const CLI::FileError& error) {
     return absl::InvalidArgumentError(absl::StrCat("--config: ", error.what()));
   } catch (const CLI::ParseError& error) {
-    return absl::InvalidArgumentError(error.what());
+    const std::string file =
+        app.get_config_ptr()->count() > 0 ? app.get_config_ptr()->as<std::string>() : std::string();
+    return absl::InvalidArgumentError(file.empty() || NamesFlag(error.what(), flags)
+                                          ? error.what()
+                                          : absl::StrCat(file, ": ", error.what()));
   }
 
   for (const std::string& text : models) {

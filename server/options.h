@@ -47,6 +47,7 @@ struct ServerOptions {
 
   absl::Duration drain_lead = absl::ZeroDuration();
   absl::Duration drain_timeout = absl::Seconds(45);
+  absl::Duration write_stall_timeout = absl::Seconds(30);
   absl::Duration engine_stall_timeout = absl::Seconds(60);
 };
 
@@ -62,6 +63,8 @@ absl::StatusOr<std::optional<ServerOptions>> ParseServerOptions(std::vector<std:
 
 // A name that a model can have: [A-Za-z0-9._-], 1 to 64 characters, no leading dot.
 bool IsModelName(const std::string& name);
+// Whether only this machine reaches `address` (HOST:PORT).
+bool IsLoopback(const std::string& address);
 
 }  // namespace lacuna
 

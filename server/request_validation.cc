@@ -55,15 +55,37 @@ class Violations {
   std::vector<FieldViolation> list_;
 };
 
+// The checks that bound the work of all others.
+void CheckSizes(const v1::GenerateRequest& in, const RequestLimits& limits,
+                Violations* violations) {
+  const auto check = [violations](const char* field, int64_t size, int64_t limit,
+                                  const char* unit) {
+    if (size <= limit) return;
+    violations->Add(field, absl::StrCat("has ", size, " ", unit, ", the limit is ", limit));
+  };
+  if (in.has_text()) {
+    check("prompt", static_cast<int64_t>(in.text().size()), limits.max_prompt_bytes, "bytes");
+  }
+  check("prompt", in.token_ids().ids_size(), limits.context - 1, "tokens");
+  check("sampling.logit_bias", in.sampling().logit_bias_size(), kMaxLogitBias, "entries");
+  check("stopping.stop", in.stopping().stop_size(), kMaxStopStrings, "strings");
+  check("stopping.stop_token_ids", in.stopping().stop_token_ids_size(), kMaxStopTokens, "ids");
+  check("tenant", static_cast<int64_t>(in.tenant().size()), kMaxIdBytes, "bytes");
+  if (in.stopping().stop_size() > kMaxStopStrings) return;
+  for (const std::string& stop : in.stopping().stop()) {
+    if (!stop.empty() && stop.size() <= kMaxStopBytes) continue;
+    violations->Add("stopping.stop", absl::StrCat("has a string of ", stop.size(),
+                                                  " bytes, must be 1 to ", kMaxStopBytes));
+    return;
+  }
+}
+
 void FillPrompt(const v1::GenerateRequest& in, const RequestLimits& limits, Violations* violations,
                 ValidatedRequest* out) {
   switch (in.prompt_case()) {
     case v1::GenerateRequest::kText:
       if (in.text().empty()) {
         violations->Add("prompt", "is empty");
-      } else if (static_cast<int64_t>(in.text().size()) > limits.max_prompt_bytes) {
-        violations->Add("prompt", absl::StrCat("has ", in.text().size(), " bytes, the limit is ",
-                                               limits.max_prompt_bytes));
       } else {
         out->prompt_text = in.text();
       }
@@ -71,9 +93,6 @@ void FillPrompt(const v1::GenerateRequest& in, const RequestLimits& limits, Viol
     case v1::GenerateRequest::kTokenIds:
       if (in.token_ids().ids().empty()) {
         violations->Add("prompt", "is empty");
-      } else if (in.token_ids().ids_size() >= limits.context) {
-        violations->Add("prompt", absl::StrCat("has ", in.token_ids().ids_size(),
-                                               " tokens, the limit is ", limits.context - 1));
       } else {
         violations->CheckIds("prompt.token_ids", in.token_ids().ids(), limits.vocab_size);
         out->request.prompt.assign(in.token_ids().ids().begin(), in.token_ids().ids().end());
@@ -106,11 +125,8 @@ void FillSampling(const v1::SamplingParams& in, const RequestLimits& limits, uin
   violations->CheckRange("sampling.frequency_penalty", effective.frequency_penalty(), -2, 2);
   violations->CheckRange("sampling.repetition_penalty", effective.repetition_penalty(), 0, 10,
                          /*open_low=*/true);
-  violations->CheckCount("sampling.n", effective.n(), 1, kMaxChoices);
-  if (in.logit_bias_size() > kMaxLogitBias) {
-    violations->Add("sampling.logit_bias", absl::StrCat("has ", in.logit_bias_size(),
-                                                        " entries, the limit is ", kMaxLogitBias));
-  }
+  violations->CheckCount("sampling.n", effective.n(), 1,
+                         std::min<uint64_t>(kMaxChoices, limits.max_choices));
 
   SamplingParams& sampling = out->request.sampling;
   for (const auto& [id, bias] : in.logit_bias()) {
@@ -158,21 +174,6 @@ void FillStopping(const v1::StoppingParams& in, const RequestLimits& limits, Vio
   }
   if (in.has_time_limit_ms() && in.time_limit_ms() == 0) {
     violations->Add("stopping.time_limit_ms", "is 0, must be >= 1");
-  }
-  if (in.stop_size() > kMaxStopStrings) {
-    violations->Add("stopping.stop", absl::StrCat("has ", in.stop_size(), " strings, the limit is ",
-                                                  kMaxStopStrings));
-  }
-  for (const std::string& stop : in.stop()) {
-    if (stop.empty() || stop.size() > kMaxStopBytes) {
-      violations->Add("stopping.stop", absl::StrCat("has a string of ", stop.size(),
-                                                    " bytes, must be 1 to ", kMaxStopBytes));
-      break;
-    }
-  }
-  if (in.stop_token_ids_size() > kMaxStopTokens) {
-    violations->Add("stopping.stop_token_ids", absl::StrCat("has ", in.stop_token_ids_size(),
-                                                            " ids, the limit is ", kMaxStopTokens));
   }
   violations->CheckIds("stopping.stop_token_ids", in.stop_token_ids(), limits.vocab_size);
 
@@ -232,6 +233,8 @@ void FillSparsity(const v1::SparsityParams& in, Violations* violations, Validate
 absl::StatusOr<ValidatedRequest> ValidateGenerate(const v1::GenerateRequest& in,
                                                   const RequestLimits& limits, uint64_t seed) {
   Violations violations;
+  CheckSizes(in, limits, &violations);
+  if (!violations.empty()) return violations.ToStatus();
   ValidatedRequest out;
   FillPrompt(in, limits, &violations, &out);
   FillSampling(in.sampling(), limits, seed, &violations, &out);
@@ -241,14 +244,11 @@ absl::StatusOr<ValidatedRequest> ValidateGenerate(const v1::GenerateRequest& in,
   if (std::abs(int64_t{in.priority()}) > kMaxPriority) {
     violations.Add("priority", absl::StrCat("is ", in.priority(), ", must be in [-10, 10]"));
   }
-  if (in.tenant().size() > kMaxIdBytes) {
-    violations.Add("tenant",
-                   absl::StrCat("has ", in.tenant().size(), " bytes, the limit is ", kMaxIdBytes));
-  }
   if (in.has_queue_timeout_ms() && in.queue_timeout_ms() == 0) {
     violations.Add("queue_timeout_ms", "is 0, must be >= 1");
   }
   if (!violations.empty()) return violations.ToStatus();
+  out.effective.DiscardUnknownFields();
   out.request.priority = in.priority();
   out.request.tenant = in.tenant();
   if (in.has_queue_timeout_ms()) out.queue_timeout = absl::Milliseconds(in.queue_timeout_ms());

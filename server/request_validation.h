@@ -13,10 +13,11 @@ namespace lacuna {
 
 // What a request is checked against.
 struct RequestLimits {
-  int32_t context = 0;     // positions
+  int32_t context = 0;     // positions, as many as the KV cache has room for
   int32_t vocab_size = 0;  // ids
   int32_t default_max_tokens = 0;
   int64_t max_prompt_bytes = 0;
+  int32_t max_choices = 16;  // that the engine has places for
 };
 
 struct ValidatedRequest {
@@ -28,8 +29,8 @@ struct ValidatedRequest {
 };
 
 // Checks every rule of generation.proto that needs no tokenizer and fills in the defaults.
-// `seed` is used if the request has none. INVALID_ARGUMENT lists every field at fault.
-// A pure function.
+// `seed` is used if the request has none. INVALID_ARGUMENT lists every field at fault, or those
+// that are too large: nothing of such a request is copied or walked. A pure function.
 absl::StatusOr<ValidatedRequest> ValidateGenerate(const v1::GenerateRequest& request,
                                                   const RequestLimits& limits, uint64_t seed);
 

@@ -1,13 +1,16 @@
 #include "server/rpc_server.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 
 #include <algorithm>
 #include <fstream>
-#include <sstream>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -46,16 +49,58 @@ class WithoutReflection : public grpc::ServerBuilderOption {
 
 // gRPC's own messages, as lines of our log.
 void LogGrpcMessage(gpr_log_func_args* args) {
-  Log(LogLevel::kWarning, "grpc", {{"message", args->message}});
+  const LogLevel level =
+      args->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kError : LogLevel::kInfo;
+  Log(level, "grpc", {{"message", args->message}});
+}
+
+// Likewise those of libprotobuf, which name fields and never quote what is in them.
+void LogProtobufMessage(google::protobuf::LogLevel level, const char*, int,
+                        const std::string& message) {
+  Log(level >= google::protobuf::LOGLEVEL_ERROR ? LogLevel::kError : LogLevel::kWarning, "protobuf",
+      {{"message", message}});
 }
 
 absl::StatusOr<std::string> ReadPem(const std::string& path) {
   std::ifstream file(path);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) {
-    return absl::NotFoundError(absl::StrCat("cannot read the PEM file ", path));
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  if (text.empty()) {
+    return absl::NotFoundError(absl::StrCat("cannot read the PEM file ", path, ", or it is empty"));
   }
-  return text.str();
+  return text;
+}
+
+using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
+using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
+using PrivateKey = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
+
+Certificate ParseCertificate(const std::string& pem) {
+  const Bio bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())), BIO_free);
+  return {PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr), X509_free};
+}
+
+// gRPC notices when it binds, and does not say which file.
+absl::Status CheckPem(const ServerOptions& options, const std::string& cert,
+                      const std::string& key) {
+  const Certificate certificate = ParseCertificate(cert);
+  if (certificate == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--tls_cert: ", options.tls_cert, " has no PEM certificate"));
+  }
+  const Bio bio(BIO_new_mem_buf(key.data(), static_cast<int>(key.size())), BIO_free);
+  // A password would be asked for on the terminal; it has none.
+  char no_password[] = "";
+  const PrivateKey private_key(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, no_password),
+                               EVP_PKEY_free);
+  if (private_key == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--tls_key: ", options.tls_key, " has no PEM private key without a password"));
+  }
+  if (X509_check_private_key(certificate.get(), private_key.get()) != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--tls_key: ", options.tls_key, " is not the key of ", options.tls_cert));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -67,6 +112,7 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> RpcServer::Credentials(
   if (!cert.ok()) return cert.status();
   auto key = ReadPem(options.tls_key);
   if (!key.ok()) return key.status();
+  if (absl::Status status = CheckPem(options, *cert, *key); !status.ok()) return status;
   const bool mutual = !options.tls_client_ca.empty();
   grpc::SslServerCredentialsOptions ssl(
       mutual ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
@@ -75,6 +121,10 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> RpcServer::Credentials(
   if (mutual) {
     auto roots = ReadPem(options.tls_client_ca);
     if (!roots.ok()) return roots.status();
+    if (ParseCertificate(*roots) == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--tls_client_ca: ", options.tls_client_ca, " has no PEM certificate"));
+    }
     ssl.pem_root_certs = *roots;
   }
   return grpc::SslServerCredentials(ssl);
@@ -84,6 +134,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
     const std::string& address, const std::shared_ptr<grpc::ServerCredentials>& credentials,
     grpc::Service* service, bool health, bool reflection) {
   gpr_set_log_function(LogGrpcMessage);
+  google::protobuf::SetLogHandler(LogProtobufMessage);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::EnableDefaultHealthCheckService(health);
   grpc::ServerBuilder builder;

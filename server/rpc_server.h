@@ -18,7 +18,8 @@ namespace lacuna {
 // metadata, streams and memory, keepalive, no compression, no shared ports.
 class RpcServer {
  public:
-  // TLS as the options say, else plaintext. NOT_FOUND if a PEM file cannot be read.
+  // TLS as the options say, else plaintext. NOT_FOUND if a PEM file cannot be read,
+  // INVALID_ARGUMENT if it is not what it should be.
   static absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(
       const ServerOptions& options);
 

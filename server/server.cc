@@ -13,8 +13,12 @@ namespace {
 
 // Tokenizing is short, and the engine has threads of its own.
 constexpr int kWorkerThreads = 2;
+// One, so that Tokenize, which has no limit but the size of its text, leaves a core to the others.
+constexpr int kTokenizeThreads = 1;
 // More than all places of a usual configuration; beyond it calls are refused.
 constexpr size_t kMaxPendingWork = 4096;
+// Texts of up to --max_prompt_kb wait in memory.
+constexpr size_t kMaxPendingTokenize = 64;
 // What is left after a second signal, and for the listeners to send what is buffered.
 constexpr absl::Duration kHurriedDrain = absl::Seconds(1);
 constexpr absl::Duration kFlushTime = absl::Seconds(2);
@@ -45,9 +49,11 @@ Server::Server(const ServerOptions& options, ModelLoader loader, std::function<v
       traffic_(&metrics_),
       models_(options, std::move(loader), &metrics_, &traffic_),
       workers_(kWorkerThreads, kMaxPendingWork),
+      tokenize_worker_(kTokenizeThreads, kMaxPendingTokenize),
       context_{&models_,
                &traffic_,
                &workers_,
+               &tokenize_worker_,
                &authenticator_,
                &open_calls_,
                options.default_max_tokens,
@@ -71,15 +77,25 @@ absl::Status Server::Start() {
   }
   for (const ModelSpec& spec : options_.models) {
     if (absl::Status status = models_.Announce(spec.name); !status.ok()) return status;
+    traffic_.AddModel(spec.name);
+    metrics_.model_ready.Add({{"model", spec.name}}).Set(0);
   }
   auto credentials = RpcServer::Credentials(options_);
   if (!credentials.ok()) return credentials.status();
+  for (const std::string& address : {options_.listen, options_.admin_listen}) {
+    if (address.empty() || IsLoopback(address)) continue;
+    if (!options_.tls_cert.empty() || authenticator_.required()) continue;
+    Log(LogLevel::kWarning, "open_to_everybody",
+        {{"listen", address},
+         {"message",
+          "not a loopback address, without TLS and without tokens: whoever reaches it "
+          "can use it; see --tls_cert and --auth_token_file"}});
+  }
   auto rpc = RpcServer::Start(options_.listen, *credentials, &service_, /*health=*/true,
                               options_.reflection);
   if (!rpc.ok()) return rpc.status();
   rpc_ = *std::move(rpc);
-  SetReady(false);
-  rpc_->SetServing(kLivenessService, true);
+  SetHealth(&Server::ready_, false);
   if (!options_.admin_listen.empty()) {
     auto admin = RpcServer::Start(options_.admin_listen, *credentials, &admin_service_,
                                   /*health=*/false, options_.reflection);
@@ -87,8 +103,24 @@ absl::Status Server::Start() {
     admin_rpc_ = *std::move(admin);
   }
   if (absl::Status status = StartMetrics(); !status.ok()) return status;
+  StartWatchdog();
+  Log(LogLevel::kInfo, "bound",
+      {{"grpc", grpc_address()},
+       {"metrics", metrics_address()},
+       {"admin", admin_address()},
+       {"tls", !options_.tls_cert.empty()},
+       {"auth", authenticator_.required()}});
+  return absl::OkStatus();
+}
+
+void Server::StartWatchdog() {
+  // Often enough that a stall is seen at most a quarter late.
+  const absl::Duration interval =
+      std::clamp(std::min(options_.engine_stall_timeout, options_.write_stall_timeout) / 4,
+                 absl::Milliseconds(10), absl::Seconds(1));
   watchdog_ = std::make_unique<EngineWatchdog>(
-      options_.engine_stall_timeout,
+      options_.engine_stall_timeout, interval,
+      [this] { open_calls_.EndStalled(options_.write_stall_timeout); },
       [this] {
         std::vector<EngineProgress> engines;
         for (const ModelRegistry::Entry& entry : models_.List()) {
@@ -98,14 +130,7 @@ absl::Status Server::Start() {
         }
         return engines;
       },
-      [this](bool alive) { rpc_->SetServing(kLivenessService, alive); });
-  Log(LogLevel::kInfo, "bound",
-      {{"grpc", grpc_address()},
-       {"metrics", metrics_address()},
-       {"admin", admin_address()},
-       {"tls", !options_.tls_cert.empty()},
-       {"auth", authenticator_.required()}});
-  return absl::OkStatus();
+      [this](bool alive) { SetHealth(&Server::alive_, alive); });
 }
 
 absl::Status Server::StartMetrics() {
@@ -130,11 +155,15 @@ absl::Status Server::LoadModels() {
                                                       ") cannot be loaded: ", status.message()));
     }
   }
-  SetReady(true);
+  SetHealth(&Server::ready_, true);
   return absl::OkStatus();
 }
 
-void Server::SetReady(bool ready) {
+void Server::SetHealth(bool Server::*flag, bool value) {
+  MutexLock lock(&health_mu_);
+  this->*flag = value;
+  const bool ready = ready_ && alive_;
+  rpc_->SetServing(kLivenessService, alive_);
   rpc_->SetServing("", ready);
   rpc_->SetServing(v1::GenerationService::service_full_name(), ready);
   rpc_->SetServing(kReadinessService, ready);
@@ -144,18 +173,18 @@ int Server::Drain(const std::function<bool()>& hurry) {
   Log(LogLevel::kInfo, "draining",
       {{"lead_s", absl::ToDoubleSeconds(options_.drain_lead)},
        {"timeout_s", absl::ToDoubleSeconds(options_.drain_timeout)}});
-  SetReady(false);
-  metrics_.draining.Add({}).Set(1);
+  SetHealth(&Server::ready_, false);
   WaitInSlices(options_.drain_lead, hurry, [](absl::Duration slice) {
     absl::SleepFor(slice);
     return false;
   });
   models_.Drain();
+  metrics_.draining.Add({}).Set(1);
   WaitInSlices(options_.drain_timeout, hurry,
                [this](absl::Duration slice) { return models_.WaitIdle(slice); });
   const int cut = open_calls_.AbortAll(absl::UnavailableError("the server stops"));
   rpc_->Shutdown(kFlushTime);
-  if (admin_rpc_ != nullptr) admin_rpc_->Shutdown(kFlushTime);
+  if (admin_rpc_ != nullptr && !models_.IsLoading()) admin_rpc_->Shutdown(kFlushTime);
   Log(LogLevel::kInfo, "drained", {{"cut_off", cut}});
   return cut;
 }

@@ -33,12 +33,14 @@ class Server {
   ~Server();
 
   // Binds the listeners: health says alive and not ready, Generate says UNAVAILABLE.
-  // INVALID_ARGUMENT, NOT_FOUND or UNAVAILABLE: what cannot be read or bound.
+  // INVALID_ARGUMENT or NOT_FOUND: files that the options name cannot be read or used; UNAVAILABLE:
+  // an address cannot be bound.
   absl::Status Start();
   // Loads the configured models one after the other, then becomes ready. Blocks.
   absl::Status LoadModels();
   // Not ready any more; waits for the drain lead; refuses new requests; waits for running ones
-  // until the drain timeout and then ends them with UNAVAILABLE; closes the listeners. `hurry` is
+  // until the drain timeout and then ends them with UNAVAILABLE; closes the listeners, but that of
+  // the administrator if a model is still loading, which cannot be interrupted. `hurry` is
   // asked now and then: once it says true at most one second is left.
   // Returns the number of requests that did not finish by themselves.
   int Drain(const std::function<bool()>& hurry);
@@ -55,7 +57,9 @@ class Server {
 
  private:
   absl::Status StartMetrics();
-  void SetReady(bool ready);
+  void StartWatchdog();
+  // Changes one of the flags below and tells the health service.
+  void SetHealth(bool Server::*flag, bool value);
 
   const ServerOptions options_;
   // Destroyed in reverse order: calls end with the listeners, before what they use.
@@ -65,6 +69,7 @@ class Server {
   ModelRegistry models_;
   OpenCalls open_calls_;
   WorkerPool workers_;
+  WorkerPool tokenize_worker_;
   ServiceContext context_;
   GenerationService service_;
   AdminService admin_service_;
@@ -72,6 +77,9 @@ class Server {
   std::unique_ptr<prometheus::Exposer> exposer_;
   std::unique_ptr<RpcServer> rpc_;
   std::unique_ptr<RpcServer> admin_rpc_;
+  Mutex health_mu_;
+  bool ready_ ABSL_GUARDED_BY(health_mu_) = false;  // loaded, and not about to stop
+  bool alive_ ABSL_GUARDED_BY(health_mu_) = true;   // no engine is stalled
   std::unique_ptr<EngineWatchdog> watchdog_;
 };
 

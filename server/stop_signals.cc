@@ -27,31 +27,41 @@ StopSignals::StopSignals() {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   thread_ = std::thread([this, signals] {
     for (int signal = 0; sigwait(&signals, &signal) == 0;) {
-      if (signal == kQuitSignal) return;
-      Request();
+      if (signal != kQuitSignal) {
+        OnSignal();
+      } else if (quitting_) {  // else somebody else sent it
+        return;
+      }
     }
   });
 }
 
 StopSignals::~StopSignals() {
+  quitting_ = true;
   pthread_kill(thread_.native_handle(), kQuitSignal);
   thread_.join();
 }
 
 void StopSignals::Request() {
   MutexLock lock(&mu_);
-  if (++count_ >= 3) _exit(1);
+  requested_ = true;
   changed_.NotifyAll();
 }
 
-int StopSignals::count() {
+void StopSignals::OnSignal() {
   MutexLock lock(&mu_);
-  return count_;
+  if (++signals_ >= 3) _exit(1);
+  changed_.NotifyAll();
+}
+
+int StopSignals::signals() {
+  MutexLock lock(&mu_);
+  return signals_;
 }
 
 void StopSignals::Wait() {
   MutexLock lock(&mu_);
-  while (count_ == 0 && !woken_) changed_.Wait(&mu_);
+  while (signals_ == 0 && !requested_ && !woken_) changed_.Wait(&mu_);
   woken_ = false;
 }
 

@@ -2,13 +2,15 @@
 
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "proto/status.h"
 
 namespace lacuna {
 
 grpc::ServerWriteReactor<v1::GenerateStreamResponse>* StreamingCall::Start(
-    const ServiceContext* context, CallMetadata metadata, const v1::GenerateRequest& request) {
-  auto call = std::make_shared<StreamingCall>(context, std::move(metadata));
+    const ServiceContext* context, grpc::CallbackServerContext* rpc, CallMetadata metadata,
+    const v1::GenerateRequest& request) {
+  auto call = std::make_shared<StreamingCall>(context, rpc, std::move(metadata));
   call->self_ = call;
   call->Begin(request);
   return call.get();
@@ -47,12 +49,12 @@ bool StreamingCall::Push(v1::GenerateStreamResponse message) {
 }
 
 void StreamingCall::Pump() {
-  if (write_in_flight_) return;
+  if (write_started_ != absl::InfiniteFuture()) return;
   if (!pending_.empty() && !write_failed_) {
     writing_ = std::move(pending_.front());
     pending_.pop_front();
     pending_bytes_ -= static_cast<int64_t>(writing_.ByteSizeLong());
-    write_in_flight_ = true;
+    write_started_ = absl::Now();
     StartWrite(&writing_);
   } else if (end_) {
     Finish(ToGrpcStatus(end_status_));
@@ -61,7 +63,7 @@ void StreamingCall::Pump() {
 
 void StreamingCall::OnWriteDone(bool ok) {
   MutexLock lock(&mu_);
-  write_in_flight_ = false;
+  write_started_ = absl::InfiniteFuture();
   if (!ok) write_failed_ = true;
   Pump();
 }

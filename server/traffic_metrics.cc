@@ -1,16 +1,11 @@
 #include "server/traffic_metrics.h"
 
-#include <array>
-
 #include "proto/status.h"
 #include "runtime/engine/request.h"
 
 namespace lacuna {
 namespace {
 
-constexpr std::array kMethods = {Method::kGenerate,   Method::kGenerateStream, Method::kTokenize,
-                                 Method::kDetokenize, Method::kListModels,     Method::kGetModel,
-                                 Method::kGetLoad};
 constexpr std::array kCodes = {
     absl::StatusCode::kCancelled,        absl::StatusCode::kInvalidArgument,
     absl::StatusCode::kDeadlineExceeded, absl::StatusCode::kNotFound,
@@ -22,27 +17,8 @@ constexpr std::array kEndReasons = {FinishReason::kEos,          FinishReason::k
                                     FinishReason::kContextLimit, FinishReason::kTimeLimit};
 constexpr std::array kStages = {CallStage::kAdmission, CallStage::kQueue, CallStage::kPrefill,
                                 CallStage::kDecode, CallStage::kWrite};
-constexpr std::array kRejectCodes = {
-    absl::StatusCode::kInvalidArgument, absl::StatusCode::kNotFound,
-    absl::StatusCode::kResourceExhausted, absl::StatusCode::kUnavailable,
-    absl::StatusCode::kUnauthenticated};
-
-const char* RejectReason(absl::StatusCode code) {
-  switch (code) {
-    case absl::StatusCode::kInvalidArgument:
-      return "invalid_argument";
-    case absl::StatusCode::kNotFound:
-      return "not_found";
-    case absl::StatusCode::kResourceExhausted:
-      return "queue_full";
-    case absl::StatusCode::kUnavailable:
-      return "unavailable";
-    case absl::StatusCode::kUnauthenticated:
-      return "unauthenticated";
-    default:
-      return "other";
-  }
-}
+constexpr std::array kRejectReasons = {"invalid_argument", "not_found", "queue_full",
+                                       "loading",          "draining",  "unauthenticated"};
 
 bool IsGenerate(Method method) {
   return method == Method::kGenerate || method == Method::kGenerateStream;
@@ -94,6 +70,23 @@ const char* CallStageName(CallStage stage) {
   return "?";
 }
 
+const char* RejectReason(absl::StatusCode code, bool model_found) {
+  switch (code) {
+    case absl::StatusCode::kInvalidArgument:
+      return "invalid_argument";
+    case absl::StatusCode::kNotFound:
+      return "not_found";
+    case absl::StatusCode::kResourceExhausted:
+      return "queue_full";
+    case absl::StatusCode::kUnavailable:
+      return model_found ? "draining" : "loading";
+    case absl::StatusCode::kUnauthenticated:
+      return "unauthenticated";
+    default:
+      return "other";
+  }
+}
+
 TrafficMetrics::TrafficMetrics(Metrics* metrics, const std::string& model)
     : metrics_(metrics),
       model_(model),
@@ -115,8 +108,8 @@ TrafficMetrics::TrafficMetrics(Metrics* metrics, const std::string& model)
       metrics_->requests.Add(RequestLabels(model, method, absl::StatusCode::kOk, "none"));
     }
   }
-  for (absl::StatusCode code : kRejectCodes) {
-    metrics_->requests_rejected.Add({{"model", model}, {"reason", RejectReason(code)}});
+  for (const char* reason : kRejectReasons) {
+    metrics_->requests_rejected.Add({{"model", model}, {"reason", reason}});
   }
   for (CallStage stage : kStages) {
     metrics_->cancelled.Add({{"model", model}, {"where", CallStageName(stage)}});
@@ -131,9 +124,8 @@ void TrafficMetrics::OnEnded(Method method, absl::StatusCode code, const char* f
   metrics_->requests.Add(RequestLabels(model_, method, code, finish_reason)).Increment();
 }
 
-void TrafficMetrics::OnRejected(const absl::Status& why) {
-  metrics_->requests_rejected.Add({{"model", model_}, {"reason", RejectReason(why.code())}})
-      .Increment();
+void TrafficMetrics::OnRejected(const char* reason) {
+  metrics_->requests_rejected.Add({{"model", model_}, {"reason", reason}}).Increment();
 }
 
 void TrafficMetrics::OnCancelled(CallStage where) {

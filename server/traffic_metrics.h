@@ -1,6 +1,7 @@
 #ifndef LACUNA_SERVER_TRAFFIC_METRICS_H_
 #define LACUNA_SERVER_TRAFFIC_METRICS_H_
 
+#include <array>
 #include <memory>
 #include <string>
 
@@ -22,6 +23,9 @@ enum class Method {
   kGetModel,
   kGetLoad,
 };
+inline constexpr std::array kMethods = {
+    Method::kGenerate,   Method::kGenerateStream, Method::kTokenize, Method::kDetokenize,
+    Method::kListModels, Method::kGetModel,       Method::kGetLoad};
 const char* MethodName(Method method);
 
 // Where a Generate call was when it was cancelled.
@@ -34,6 +38,10 @@ enum class CallStage {
 };
 const char* CallStageName(CallStage stage);
 
+// Why a Generate call was refused before the engine saw it: a fixed set of names. `model_found`:
+// the model is there, though it may refuse.
+const char* RejectReason(absl::StatusCode code, bool model_found);
+
 // Traffic counters of one value of the label `model`. Thread-safe.
 class TrafficMetrics {
  public:
@@ -42,8 +50,8 @@ class TrafficMetrics {
   void OnStarted(Method method);
   // `finish_reason`: a FinishReasonName, or "none".
   void OnEnded(Method method, absl::StatusCode code, const char* finish_reason);
-  // A Generate call that was refused before any work was done for it.
-  void OnRejected(const absl::Status& why);
+  // A Generate call that was refused before any work was done for it; a RejectReason.
+  void OnRejected(const char* reason);
   void OnCancelled(CallStage where);
   void OnSlowConsumer() { slow_consumer_.Increment(); }
   void OnOpened() { open_.Increment(); }

@@ -2,14 +2,16 @@
 
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "proto/status.h"
 
 namespace lacuna {
 
-grpc::ServerUnaryReactor* UnaryCall::Start(const ServiceContext* context, CallMetadata metadata,
+grpc::ServerUnaryReactor* UnaryCall::Start(const ServiceContext* context,
+                                           grpc::CallbackServerContext* rpc, CallMetadata metadata,
                                            const v1::GenerateRequest& request,
                                            v1::GenerateResponse* response) {
-  auto call = std::make_shared<UnaryCall>(context, std::move(metadata), response);
+  auto call = std::make_shared<UnaryCall>(context, rpc, std::move(metadata), response);
   call->self_ = call;
   call->Begin(request);
   return call.get();
@@ -38,11 +40,18 @@ bool UnaryCall::EmitFinished(v1::Finished finished) {
   return true;
 }
 
-void UnaryCall::EmitEnd(const absl::Status& status) { Finish(ToGrpcStatus(status)); }
+void UnaryCall::EmitEnd(const absl::Status& status) {
+  write_started_ = absl::Now();
+  Finish(ToGrpcStatus(status));
+}
 
 void UnaryCall::OnCancel() { AbortByClient(); }
 
 void UnaryCall::OnDone() {
+  {
+    MutexLock lock(&mu_);
+    write_started_ = absl::InfiniteFuture();
+  }
   Record(/*sent=*/true);
   const auto last = std::move(self_);  // may delete *this at the end of the scope
 }

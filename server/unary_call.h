@@ -1,6 +1,7 @@
 #ifndef LACUNA_SERVER_UNARY_CALL_H_
 #define LACUNA_SERVER_UNARY_CALL_H_
 
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
 #include <memory>
@@ -15,12 +16,17 @@ namespace lacuna {
 class UnaryCall final : public grpc::ServerUnaryReactor, public GenerationCall {
  public:
   // The reactor to return from the method's handler. `response` lives until OnDone.
-  static grpc::ServerUnaryReactor* Start(const ServiceContext* context, CallMetadata metadata,
+  static grpc::ServerUnaryReactor* Start(const ServiceContext* context,
+                                         grpc::CallbackServerContext* rpc, CallMetadata metadata,
                                          const v1::GenerateRequest& request,
                                          v1::GenerateResponse* response);
 
-  UnaryCall(const ServiceContext* context, CallMetadata metadata, v1::GenerateResponse* response)
-      : GenerationCall(context, Method::kGenerate, std::move(metadata)), response_(response) {}
+  // `rpc` lives until OnDone.
+  UnaryCall(const ServiceContext* context, grpc::CallbackServerContext* rpc, CallMetadata metadata,
+            v1::GenerateResponse* response)
+      : GenerationCall(context, Method::kGenerate, std::move(metadata)),
+        rpc_(rpc),
+        response_(response) {}
 
   void OnCancel() override;
   void OnDone() override;
@@ -32,6 +38,9 @@ class UnaryCall final : public grpc::ServerUnaryReactor, public GenerationCall {
   bool EmitFinished(v1::Finished finished) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EmitEnd(const absl::Status& status) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  void CutTransport() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { rpc_->TryCancel(); }
+
+  grpc::CallbackServerContext* const rpc_;
   std::shared_ptr<UnaryCall> self_;
   v1::GenerateResponse* const response_ ABSL_PT_GUARDED_BY(mu_);
 };

@@ -73,6 +73,7 @@ struct Case {
   const char* name;
   Mutation mutate;
 };
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 std::vector<Case> Cases() {
   const std::string zeros(8, '\0'), ones(8, '\xff');

@@ -5,16 +5,20 @@
 #include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "lacuna/v1/admin.grpc.pb.h"
 #include "lacuna/v1/generation.grpc.pb.h"
 
@@ -78,62 +82,108 @@ TEST(ServerProcessTest, SigtermWhileStreamingCompletesTheStream) {
   EXPECT_EQ(server.Wait(), 0) << server.Errors();
 }
 
-// Lines of metrics_contract.txt as "# TYPE name type".
-std::vector<std::string> ContractTypeLines() {
+// A line of metrics_contract.txt.
+struct ContractLine {
+  std::string name, type;
+  std::set<std::string> labels;
+};
+
+std::vector<ContractLine> ReadContract() {
   std::ifstream file(LACUNA_SOURCE_DIR "/tests/integration/metrics_contract.txt");
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(file, line);) {
-    if (!line.empty() && line[0] != '#') lines.push_back("# TYPE " + line);
+  std::vector<ContractLine> contract;
+  for (std::string text; std::getline(file, text);) {
+    if (text.empty() || text[0] == '#') continue;
+    const std::vector<std::string> words = absl::StrSplit(text, ' ');
+    contract.push_back({words.at(0), words.at(1), {words.begin() + 2, words.end()}});
   }
-  return lines;
+  return contract;
+}
+
+// Names of the labels of the series of a metric, `le` aside; each series must have the same.
+std::set<std::string> LabelsIn(const std::string& scrape, const ContractLine& metric) {
+  const std::string sample = metric.name + (metric.type == "histogram" ? "_count" : "");
+  std::set<std::set<std::string>> found;
+  for (const absl::string_view line : absl::StrSplit(scrape, '\n')) {
+    if (!absl::StartsWith(line, sample + "{") && !absl::StartsWith(line, sample + " ")) continue;
+    std::set<std::string> names;
+    // No value of ours has a quotation mark in it.
+    const std::vector<std::string> parts = absl::StrSplit(line, '"');
+    for (size_t i = 0; i + 1 < parts.size(); i += 2) {
+      const std::string name = parts[i].substr(parts[i].find_first_of("{,") + 1);
+      names.insert(name.substr(0, name.find('=')));
+    }
+    found.insert(names);
+  }
+  EXPECT_EQ(found.size(), 1u) << metric.name;
+  return found.empty() ? std::set<std::string>() : *found.begin();
+}
+
+void ExpectContract(const std::string& scrape) {
+  for (const ContractLine& metric : ReadContract()) {
+    EXPECT_THAT(scrape, HasSubstr("# TYPE " + metric.name + " " + metric.type + "\n"));
+    EXPECT_EQ(LabelsIn(scrape, metric), metric.labels) << metric.name;
+  }
 }
 
 TEST(ServerProcessTest, AScrapeShowsEveryMetricOfTheContractBeforeAndAfterARequest) {
   ServerProcess server({});
   ASSERT_TRUE(server.WaitListening()) << server.Errors();
-  const std::vector<std::string> contract = ContractTypeLines();
-  ASSERT_GE(contract.size(), 43u);
-  for (const std::string& line : contract) {
-    EXPECT_THAT(HttpGet(server.metrics_address(), "/metrics"), HasSubstr(line + "\n"));
-  }
+  ASSERT_GE(ReadContract().size(), 43u);
+  ExpectContract(HttpGet(server.metrics_address(), "/metrics"));
   v1::GenerateResponse response;
   grpc::ClientContext context;
   ASSERT_TRUE(Connect(server)->Generate(&context, MakeRequest(8), &response).ok());
   const std::string scrape = HttpGet(server.metrics_address(), "/metrics");
-  for (const std::string& line : contract) EXPECT_THAT(scrape, HasSubstr(line + "\n"));
+  ExpectContract(scrape);
   const std::string model = response.started().model();
   EXPECT_THAT(scrape, HasSubstr("lacuna_generation_tokens_total{model=\"" + model + "\"} 8"));
   EXPECT_THAT(scrape, HasSubstr("lacuna_ffn_neurons_total{layer=\"0\",model=\"" + model + "\""));
 }
 
-TEST(ServerProcessTest, PromtoolFindsNothingButTheColonsOfTheAliases) {
-  if (std::system("command -v promtool > /dev/null") != 0) {
-    GTEST_SKIP() << "promtool is not installed (Debian package prometheus)";
-  }
-  ServerProcess server({});
-  ASSERT_TRUE(server.WaitListening()) << server.Errors();
-  const std::string path = testing::TempDir() + "/lacuna_scrape.txt";
+// What `promtool check metrics` says about a scrape of `server`, by line, and its exit code.
+struct PromtoolResult {
+  int exit_code = -1;
+  std::vector<std::string> lines;
+};
+
+PromtoolResult CheckMetrics(const ServerProcess& server) {
+  PromtoolResult result;
+  const std::string path = testing::TempDir() + "/lacuna_scrape_" + server.metrics_address();
   std::ofstream(path) << HttpGet(server.metrics_address(), "/metrics");
   FILE* const promtool = popen(("promtool check metrics 2>&1 < " + path).c_str(), "r");
-  ASSERT_NE(promtool, nullptr);
+  if (promtool == nullptr) return result;
   char line[512];
-  while (std::fgets(line, sizeof(line), promtool) != nullptr) {
-    EXPECT_TRUE(absl::StartsWith(line, "vllm:") && absl::StrContains(line, "contain ':'")) << line;
-  }
-  pclose(promtool);
+  while (std::fgets(line, sizeof(line), promtool) != nullptr) result.lines.push_back(line);
+  const int status = pclose(promtool);
+  if (WIFEXITED(status)) result.exit_code = WEXITSTATUS(status);
   std::remove(path.c_str());
+  return result;
+}
+
+bool HasPromtool() { return std::system("command -v promtool > /dev/null") == 0; }
+
+TEST(ServerProcessTest, PromtoolFindsNothingButTheColonsOfTheAliases) {
+  if (!HasPromtool()) GTEST_SKIP() << "promtool is not installed (Debian package prometheus)";
+  ServerProcess server({});
+  ASSERT_TRUE(server.WaitListening()) << server.Errors();
+  const PromtoolResult result = CheckMetrics(server);
+  EXPECT_EQ(result.exit_code, 3);  // "linting issues"
+  const auto colon_in = [](const std::string& name) {
+    return testing::AllOf(testing::StartsWith(name + " "), HasSubstr("contain ':'"));
+  };
+  EXPECT_THAT(result.lines, testing::UnorderedElementsAre(colon_in("vllm:num_requests_running"),
+                                                          colon_in("vllm:num_requests_waiting"),
+                                                          colon_in("vllm:kv_cache_usage_perc"),
+                                                          colon_in("vllm:cache_config_info")));
 }
 
 TEST(ServerProcessTest, WithoutAliasesPromtoolFindsNothing) {
-  if (std::system("command -v promtool > /dev/null") != 0) {
-    GTEST_SKIP() << "promtool is not installed (Debian package prometheus)";
-  }
+  if (!HasPromtool()) GTEST_SKIP() << "promtool is not installed (Debian package prometheus)";
   ServerProcess server({"--vllm_metrics=false"});
   ASSERT_TRUE(server.WaitListening()) << server.Errors();
-  const std::string path = testing::TempDir() + "/lacuna_scrape_lacuna.txt";
-  std::ofstream(path) << HttpGet(server.metrics_address(), "/metrics");
-  EXPECT_EQ(std::system(("promtool check metrics < " + path).c_str()), 0);
-  std::remove(path.c_str());
+  const PromtoolResult result = CheckMetrics(server);
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.lines, testing::IsEmpty());
 }
 
 TEST(ServerProcessTest, ATruncatedModelIsExitCodeThreeAndOneLine) {
@@ -171,20 +221,61 @@ TEST(ServerProcessTest, BadUsageIsExitCodeTwo) {
   }
 }
 
-TEST(ServerProcessTest, DrainOfTheAdministratorStopsTheProcess) {
-  ServerProcess server({"--admin_listen=127.0.0.1:0"});
+TEST(ServerProcessTest, FilesThatCannotBeUsedAreExitCodeTwoAndNamed) {
+  const std::string text = testing::TempDir() + "/lacuna_not_a_pem_file";
+  std::ofstream(text) << "no PEM\n";
+  const std::vector<std::vector<std::string>> cases = {
+      {"--auth_token_file=/no/such/file"},
+      {"--auth_token_file=" + testing::TempDir()},
+      {"--tls_cert=/no/such/file", "--tls_key=" + text},
+      {"--tls_cert=" + text, "--tls_key=" + text},
+  };
+  for (const std::vector<std::string>& args : cases) {
+    ServerProcess server(args);
+    EXPECT_FALSE(server.WaitListening());
+    EXPECT_EQ(server.Wait(), 2) << server.Errors();
+    EXPECT_THAT(server.Errors(), HasSubstr(args[0].substr(args[0].find('=') + 1)));
+  }
+  std::remove(text.c_str());
+}
+
+TEST(ServerProcessTest, WithoutItsEmbeddedModelItIsExitCodeThree) {
+  const std::string copy = testing::TempDir() + "/lacuna-server-alone";
+  std::filesystem::copy_file(LACUNA_SERVER_BINARY, copy,
+                             std::filesystem::copy_options::overwrite_existing);
+  const int status = std::system((copy + " 2> /dev/null").c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 3);
+  std::remove(copy.c_str());
+}
+
+TEST(ServerProcessTest, OtherPeoplesSignalsDoNotDeafenIt) {
+  ServerProcess server({});
+  ASSERT_TRUE(server.WaitListening()) << server.Errors();
+  server.Signal(SIGUSR1);
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.Wait(), 0) << server.Errors();
+}
+
+TEST(ServerProcessTest, DrainsOfTheAdministratorAreNotSignals) {
+  constexpr absl::Duration kLead = absl::Seconds(2);  // a second signal would cut it to one
+  ServerProcess server(
+      {"--admin_listen=127.0.0.1:0", "--drain_lead=" + absl::FormatDuration(kLead)});
   ASSERT_TRUE(server.WaitListening()) << server.Errors();
   const std::string errors = server.Errors();
   const std::string key = "\"admin\":\"";
   const size_t start = errors.find(key) + key.size();
   const std::string address = errors.substr(start, errors.find('"', start) - start);
-  grpc::ClientContext context;
-  v1::DrainResponse response;
-  EXPECT_TRUE(
-      v1::AdminService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))
-          ->Drain(&context, {}, &response)
-          .ok());
+  const auto stub =
+      v1::AdminService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  const absl::Time asked = absl::Now();
+  for (int i = 0; i < 3; ++i) {
+    grpc::ClientContext context;
+    v1::DrainResponse response;
+    EXPECT_TRUE(stub->Drain(&context, {}, &response).ok());
+  }
+  server.Signal(SIGTERM);
   EXPECT_EQ(server.Wait(), 0) << server.Errors();
+  EXPECT_GE(absl::Now() - asked, kLead);
 }
 
 TEST(ServerProcessTest, MutualTlsLetsInOnlyThoseWithACertificate) {

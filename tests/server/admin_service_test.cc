@@ -3,7 +3,13 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
+#include <prometheus/text_serializer.h>
 
+#include <atomic>
+#include <sstream>
+#include <thread>
+
+#include "absl/synchronization/notification.h"
 #include "lacuna/v1/admin.grpc.pb.h"
 #include "proto/status.h"
 #include "tests/server/test_server.h"
@@ -94,11 +100,91 @@ TEST_F(AdminServiceTest, UnloadWaitsForRunningRequests) {
   EXPECT_EQ(Generate("new").code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(AdminServiceTest, AStreamThatNobodyReadsDoesNotHoldItsModel) {
+  ASSERT_TRUE(Load("new", testing::TempDir()).ok());
+  v1::GenerateRequest request = MakeRequest("a", 20);
+  request.set_model("new");
+  const auto stub = test_.NewStub();  // in process, a message is written when it is read
+  grpc::ClientContext context;
+  const auto stream = stub->GenerateStream(&context, request);
+  ASSERT_TRUE(Eventually(
+      [&] { return test_.Metric("lacuna_generation_tokens_total", {"\"new\""}) == 20; }));
+  EXPECT_TRUE(Unload("new").ok());
+  v1::GenerateStreamResponse message;
+  bool finished = false;
+  while (stream->Read(&message)) finished |= message.has_finished();
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_TRUE(finished);
+}
+
+TEST_F(AdminServiceTest, UnloadGivesUpAtItsDeadlineAndCanBeRepeated) {
+  ASSERT_TRUE(Load("new", testing::TempDir()).ok());
+  auto lease = *test_.server().models().Find("new");
+  EXPECT_EQ(test_.server().models().Unload("new", absl::Milliseconds(20)).code(),
+            absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(Generate("new").code(), absl::StatusCode::kUnavailable);
+  lease = nullptr;
+  EXPECT_TRUE(Unload("new").ok());
+  EXPECT_EQ(Generate("new").code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(AdminServiceTest, AModelThatCannotBeLoadedLeavesNoSeriesAndALine) {
+  ServerOptions options = WithAdmin();
+  testing::internal::CaptureStderr();
+  {
+    Server server(
+        options,
+        [](const LoadOptions&) -> absl::StatusOr<LoadedModel> {
+          return absl::DataLossError("the file is truncated");
+        },
+        [] {});
+    ASSERT_TRUE(server.Start().ok());
+    stub_ = v1::AdminService::NewStub(
+        grpc::CreateChannel(server.admin_address(), grpc::InsecureChannelCredentials()));
+    EXPECT_EQ(Load("broken", testing::TempDir()).code(), absl::StatusCode::kDataLoss);
+    std::ostringstream text;
+    prometheus::TextSerializer().Serialize(text, server.metrics().registry()->Collect());
+    EXPECT_EQ(text.str().find("broken"), std::string::npos);
+  }
+  const std::string log = testing::internal::GetCapturedStderr();
+  for (const char* part : {"\"admin_load\"", "\"model\":\"broken\"", "\"path\":", "truncated"}) {
+    EXPECT_NE(log.find(part), std::string::npos) << part;
+  }
+}
+
 TEST_F(AdminServiceTest, ItIsNotOnThePublicListener) {
   const auto stub = v1::AdminService::NewStub(test_.InProcessChannel());
   grpc::ClientContext context;
   v1::DrainResponse response;
   EXPECT_EQ(stub->Drain(&context, {}, &response).error_code(), grpc::StatusCode::UNIMPLEMENTED);
+}
+
+TEST(AdminDrainTest, ALoadThatRunsDoesNotHoldUpTheDrain) {
+  ServerOptions options = TestServer::Options();
+  options.admin_listen = "127.0.0.1:0";
+  absl::Notification started, release;
+  std::atomic<int> loads = 0;
+  TestServer test(options, [&](FakeModel*) {
+    if (++loads == 1) return;
+    started.Notify();
+    release.WaitForNotification();
+  });
+  std::thread load([&] {
+    const auto stub = v1::AdminService::NewStub(
+        grpc::CreateChannel(test.server().admin_address(), grpc::InsecureChannelCredentials()));
+    v1::LoadModelRequest request;
+    request.set_name("late");
+    request.set_path(testing::TempDir());
+    grpc::ClientContext context;
+    v1::LoadModelResponse response;
+    stub->LoadModel(&context, request, &response);
+  });
+  started.WaitForNotification();
+  EXPECT_EQ(test.server().Drain([] { return false; }), 0);
+  EXPECT_TRUE(test.server().models().IsLoading());
+  EXPECT_EQ(test.server().models().Announce("more").code(), absl::StatusCode::kUnavailable);
+  release.Notify();
+  load.join();
 }
 
 TEST(AdminDrainTest, DrainAsksTheOwnerToStop) {

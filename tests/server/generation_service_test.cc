@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 
 #include "proto/status.h"
@@ -173,6 +175,24 @@ TEST(GenerateTest, InvalidRequestsCarryFieldViolationsAndAreCounted) {
   test.ExpectQuietAndBalanced();
 }
 
+TEST(GenerateTest, TheLogSaysWhyWithoutQuotingTheClient) {
+  testing::internal::CaptureStderr();
+  {
+    TestServer test;
+    v1::GenerateRequest request = MakeRequest("a", 1);
+    request.mutable_sampling()->set_top_p(2);
+    request.mutable_stopping()->add_stop(std::string());
+    EXPECT_FALSE(Generate(&test, request).ok());
+    request.mutable_stopping()->clear_stop();
+    request.mutable_output()->set_logprobs(77);
+    EXPECT_FALSE(Generate(&test, request).ok());
+  }
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log, HasSubstr("\"reason\":\"invalid_argument\",\"fields\":\"stopping.stop\""));
+  EXPECT_THAT(log, HasSubstr("\"fields\":\"sampling.top_p,output.logprobs\""));
+  EXPECT_THAT(log, Not(HasSubstr("77,")));
+}
+
 TEST(GenerateTest, MessagesOfMoreThanFourMebibytesAreRefused) {
   TestServer test;
   const auto stub = v1::GenerationService::NewStub(test.TcpChannel());
@@ -237,9 +257,9 @@ TEST(GenerateTest, DeadlineEndsTheStream) {
   test.gate().Close();
   const auto stub = test.NewStub();
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(100));
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
   const Stream stream = stub->GenerateStream(&context, MakeRequest("hello", 500));
-  test.gate().Allow(2);
+  test.gate().WaitHeld();
   v1::GenerateStreamResponse message;
   while (stream->Read(&message)) {
   }
@@ -296,6 +316,25 @@ TEST(GenerateTest, AFullQueueAnswersAtOnceWithRetryInfo) {
   test.ExpectQuietAndBalanced();
 }
 
+TEST(GenerateTest, WhatCanNeverFitIsInvalidWithoutRetryInfo) {
+  ServerOptions options = TestServer::Options();
+  options.max_concurrent = 2;
+  options.max_queue = 1;
+  TestServer test(options, [](FakeModel* model) {
+    model->mutable_config().max_context = 1 << 20;  // more than the KV cache has room for
+  });
+  const int32_t room = test.server().models().Find("")->get()->kv_cache().num_blocks() * 16;
+  ASSERT_LT(room, 1 << 20);
+  const absl::Status long_text = Generate(&test, MakeRequest(std::string(room, 'a'), 1));
+  EXPECT_EQ(FieldViolations(long_text)[0].field, "prompt");  // with BOS, one token too many
+  v1::GenerateRequest request = MakeRequest("a", 1);
+  request.mutable_sampling()->set_n(4);
+  const absl::Status many = Generate(&test, request);
+  EXPECT_EQ(FieldViolations(many)[0].field, "sampling.n");
+  EXPECT_FALSE(RetryAfter(many).has_value());
+  EXPECT_EQ(test.Metric("lacuna_requests_rejected_total", {"invalid_argument"}), 2);
+}
+
 TEST(GenerateTest, ASlowConsumerLosesItsStreamAndNobodyElseNotices) {
   ServerOptions options = TestServer::Options();
   options.stream_buffer_kb = 4;
@@ -313,6 +352,26 @@ TEST(GenerateTest, ASlowConsumerLosesItsStreamAndNobodyElseNotices) {
   const absl::Status status = FromGrpcStatus(stream->Finish());
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()), HasSubstr("4096 bytes"));
+  test.ExpectQuietAndBalanced();
+}
+
+TEST(GenerateTest, AFinishedStreamThatNobodyReadsIsCutOff) {
+  ServerOptions options = TestServer::Options();
+  options.write_stall_timeout = absl::Milliseconds(200);
+  TestServer test(options);
+  const auto stub = test.NewStub();
+  grpc::ClientContext context;
+  // In process, a message is written when it is read; all fits the buffer of the server.
+  const Stream stream = stub->GenerateStream(&context, MakeRequest("hello", 20));
+  EXPECT_TRUE(Eventually([&] { return test.Metric("lacuna_generation_tokens_total") == 20; }));
+  EXPECT_TRUE(Eventually([&] {
+    return test.Metric("lacuna_requests_total", {"RESOURCE_EXHAUSTED", "GenerateStream"}) == 1;
+  }));
+  EXPECT_EQ(test.Metric("lacuna_slow_consumer_total"), 1);
+  v1::GenerateStreamResponse message;
+  while (stream->Read(&message)) {
+  }
+  EXPECT_FALSE(stream->Finish().ok());
   test.ExpectQuietAndBalanced();
 }
 
@@ -439,6 +498,40 @@ TEST(OtherMethodsTest, TokenizeAndDetokenizeAreInverse) {
   const absl::Status bad = FromGrpcStatus(stub->Detokenize(&third, ids, &back));
   EXPECT_EQ(FieldViolations(bad)[0].field, "token_ids");
   test.ExpectQuietAndBalanced();
+}
+
+TEST(OtherMethodsTest, PiecesAreLeftOutOfAResponseThatADefaultClientWouldRefuse) {
+  ServerOptions options = TestServer::Options();
+  options.kv_cache_mb = 32;  // room for 2 Mi positions
+  TestServer test(options, [](FakeModel* model) { model->mutable_config().max_context = 4 << 20; });
+  const auto stub = v1::GenerationService::NewStub(test.TcpChannel());
+  const auto tokenize = [&](size_t bytes) {
+    v1::TokenizeRequest text;
+    text.set_text(std::string(bytes, 'a'));
+    grpc::ClientContext context;
+    v1::TokenizeResponse response;
+    EXPECT_TRUE(stub->Tokenize(&context, text, &response).ok());
+    EXPECT_EQ(response.token_ids_size(), static_cast<int>(bytes) + 1);  // with BOS
+    return response.pieces_size();
+  };
+  EXPECT_EQ(tokenize(1 << 16), (1 << 16) + 1);
+  EXPECT_EQ(tokenize(1 << 20), 0);
+}
+
+TEST(OtherMethodsTest, BrokenUtf8OnTheWireLeavesOnlyJsonInTheLog) {
+  testing::internal::CaptureStderr();
+  {
+    TestServer test;
+    EXPECT_FALSE(Generate(&test, MakeRequest("SECRET\xff", 1)).ok());
+  }
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log, Not(HasSubstr("SECRET")));
+  EXPECT_THAT(log, HasSubstr("\"event\":\"protobuf\""));
+  std::istringstream lines(log);
+  for (std::string line; std::getline(lines, line);) {
+    EXPECT_TRUE(nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false).is_object())
+        << line;
+  }
 }
 
 TEST(OtherMethodsTest, TokenizeBoundsTheText) {

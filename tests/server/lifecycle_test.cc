@@ -70,9 +70,12 @@ TEST(HealthTest, LivenessFailsWhileAnEngineIsStuckAndOnlyThen) {
   const auto channel = test.TcpChannel();
   EXPECT_TRUE(Eventually(
       [&] { return Check(channel, "liveness") == health::HealthCheckResponse::NOT_SERVING; }));
+  EXPECT_EQ(Check(channel, "readiness"), health::HealthCheckResponse::NOT_SERVING);
   test.gate().Open();
   EXPECT_TRUE(Eventually(
       [&] { return Check(channel, "liveness") == health::HealthCheckResponse::SERVING; }));
+  EXPECT_TRUE(Eventually(
+      [&] { return Check(channel, "readiness") == health::HealthCheckResponse::SERVING; }));
   v1::GenerateStreamResponse message;
   while (stream->Read(&message)) {
   }
@@ -124,13 +127,14 @@ TEST(DrainTest, RunningRequestsFinishAndNewOnesAreRefused) {
   std::thread drain([&] { cut = test.server().Drain([] { return false; }); });
   ASSERT_TRUE(Eventually(
       [&] { return test.server().models().Find("")->get()->scheduler().GetLoad().draining; }));
-  EXPECT_EQ(test.Metric("lacuna_draining"), 1);
+  EXPECT_TRUE(Eventually([&] { return test.Metric("lacuna_draining") == 1; }));
   grpc::ClientContext refused_context;
   v1::GenerateResponse response;
   const absl::Status refused =
       FromGrpcStatus(stub->Generate(&refused_context, MakeRequest("b", 1), &response));
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(RetryAfter(refused).has_value());
+  EXPECT_EQ(test.Metric("lacuna_requests_rejected_total", {"\"draining\""}), 1);
   EXPECT_EQ(cut, -1);  // still waiting
   test.gate().Open();
   v1::GenerateStreamResponse message;
@@ -161,6 +165,24 @@ TEST(DrainTest, ASecondSignalCutsTheWaitAndStreamsEndUnavailable) {
   test.gate().Open();
   test.ExpectQuietAndBalanced();
   EXPECT_EQ(test.Metric("lacuna_requests_total", {"UNAVAILABLE", "GenerateStream"}), 1);
+}
+
+TEST(DrainTest, RequestsAreAcceptedUntilTheLeadIsOver) {
+  ServerOptions options = TestServer::Options();
+  options.drain_lead = absl::Seconds(30);
+  TestServer test(options);
+  std::atomic<bool> hurry = false;
+  std::thread drain([&] { test.server().Drain([&] { return hurry.load(); }); });
+  const auto channel = test.TcpChannel();
+  EXPECT_TRUE(Eventually(
+      [&] { return Check(channel, "readiness") == health::HealthCheckResponse::NOT_SERVING; }));
+  grpc::ClientContext context;
+  v1::GenerateResponse response;
+  EXPECT_TRUE(test.NewStub()->Generate(&context, MakeRequest("a", 1), &response).ok());
+  EXPECT_EQ(test.Metric("lacuna_draining"), 0);
+  hurry = true;
+  drain.join();
+  EXPECT_EQ(test.Metric("lacuna_draining"), 1);
 }
 
 TEST(StartTest, APortThatIsTakenIsRefused) {

@@ -105,6 +105,15 @@ TEST(TrafficTest, NamesThatAreNotConfiguredShareOneLabel) {
   EXPECT_THAT(after, HasSubstr("requests_started_total{method=\"ListModels\",model=\"none\"} 1"));
 }
 
+TEST(TrafficTest, RefusalsTellLoadingFromDraining) {
+  EXPECT_STREQ(RejectReason(absl::StatusCode::kUnavailable, /*model_found=*/false), "loading");
+  EXPECT_STREQ(RejectReason(absl::StatusCode::kUnavailable, /*model_found=*/true), "draining");
+  Metrics metrics(/*vllm_aliases=*/false);
+  Traffic traffic(&metrics);
+  EXPECT_THAT(Scrape(metrics),
+              HasSubstr("requests_rejected_total{model=\"none\",reason=\"draining\"} 0"));
+}
+
 TEST(BucketsTest, LatencyReachesBelowAMillisecondAndAboveAMinute) {
   EXPECT_LT(LatencyBuckets().front(), 0.001);
   EXPECT_GT(LatencyBuckets().back(), 60);

@@ -123,6 +123,32 @@ TEST_F(OptionsTest, TwoModelsOfOneNameAreRefused) {
             absl::StatusCode::kInvalidArgument);
 }
 
+TEST_F(OptionsTest, GgufFilesAreRefusedInWords) {
+  EXPECT_THAT(std::string(Parse({"--model=/m/model.gguf"}).status().message()),
+              HasSubstr("GGUF files cannot be loaded yet"));
+}
+
+TEST_F(OptionsTest, OnlyLoopbackAddressesStayOnTheMachine) {
+  for (const char* inside : {"127.0.0.1:1", "localhost:1", "[::1]:1", "127.1.2.3:0"}) {
+    EXPECT_TRUE(IsLoopback(inside)) << inside;
+  }
+  for (const char* outside : {"0.0.0.0:1", "[::]:1", "10.0.0.1:1", "host:1"}) {
+    EXPECT_FALSE(IsLoopback(outside)) << outside;
+  }
+}
+
+TEST_F(OptionsTest, AnErrorSaysWhetherTheFileOrTheFlagIsAtFault) {
+  const std::string path = testing::TempDir() + "/lacuna_options_test_value.conf";
+  std::ofstream(path) << "max_queue=lots\n";
+  const auto in_file = Parse({"--model=/m", "--config=" + path, "--threads=1"});
+  EXPECT_THAT(std::string(in_file.status().message()), HasSubstr(path));
+  std::ofstream(path) << "max_queue=1\n";
+  const auto in_flag = Parse({"--model=/m", "--config=" + path, "--threads=lots"});
+  ASSERT_FALSE(in_flag.ok());
+  EXPECT_THAT(std::string(in_flag.status().message()), testing::Not(HasSubstr(path)));
+  std::remove(path.c_str());
+}
+
 TEST_F(OptionsTest, UnknownNamesInTheFileAreRefused) {
   const std::string path = testing::TempDir() + "/lacuna_options_test_bad.conf";
   std::ofstream(path) << "max_queues=1\n";

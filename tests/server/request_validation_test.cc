@@ -197,6 +197,19 @@ TEST(RequestValidationTest, TooManyBiasesAreRefused) {
   EXPECT_EQ(FieldViolations(refused.status())[0].field, "sampling.logit_bias");
 }
 
+TEST(RequestValidationTest, OversizedFieldsAreRefusedBeforeTheOthersAreLookedAt) {
+  v1::GenerateRequest request = GoodRequest();
+  request.mutable_sampling()->set_temperature(-1);
+  for (int i = 0; i < 1025; ++i) (*request.mutable_sampling()->mutable_logit_bias())[i] = kNan;
+  request.mutable_stopping()->mutable_stop_token_ids()->Resize(65, 1000);
+  for (int i = 0; i < 17; ++i) request.mutable_stopping()->add_stop("");
+  const auto violations = FieldViolations(ValidateGenerate(request, kLimits, 1).status());
+  ASSERT_EQ(violations.size(), 3u);
+  EXPECT_EQ(violations[0].field, "sampling.logit_bias");
+  EXPECT_EQ(violations[1].field, "stopping.stop");
+  EXPECT_EQ(violations[2].field, "stopping.stop_token_ids");
+}
+
 TEST(RequestValidationTest, EffectiveValuesAreTheDefaults) {
   const auto validated = ValidateGenerate(GoodRequest(), kLimits, /*seed=*/42);
   ASSERT_TRUE(validated.ok());

@@ -9,6 +9,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "tests/fakes/fake_tokenizer.h"
@@ -121,11 +122,11 @@ double TestServer::Metric(const std::string& name, const std::vector<std::string
 void TestServer::ExpectQuietAndBalanced() {
   EXPECT_TRUE(Eventually([this] { return Metric("lacuna_grpc_streams_open") == 0; }));
   EXPECT_TRUE(server_->models().WaitIdle(absl::Seconds(10)));
-  for (const std::string method : {"Generate", "GenerateStream", "Tokenize", "GetLoad"}) {
-    const std::string label = "method=\"" + method + "\"";
+  for (const Method method : kMethods) {
+    const std::string label = absl::StrCat("method=\"", MethodName(method), "\"");
     EXPECT_EQ(Metric("lacuna_requests_started_total", {label}),
               Metric("lacuna_requests_total", {label}))
-        << method;
+        << label;
   }
   for (const ModelRegistry::Entry& entry : server_->models().List()) {
     const EngineLoad load = entry.lease->scheduler().GetLoad();
