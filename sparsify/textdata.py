@@ -8,6 +8,7 @@ starts with <s>, so the model learns to start anywhere in a book and not only at
 last passage of a document ends with </s>.
 """
 
+import io
 import lzma
 import string
 from pathlib import Path
@@ -83,9 +84,10 @@ def train_tokenizer(text, out, vocab_size, sample_mb):
     lines = [p for document in read_documents(text) for p in document]
     total = sum(len(line.encode()) for line in lines)
     every = max(1, round(total / (sample_mb * 1e6)))
+    model = io.BytesIO()  # not model_prefix, which would put the path into the file
     spm.SentencePieceTrainer.train(
         sentence_iterator=iter(lines[::every]),
-        model_prefix=str(out / "tokenizer"),
+        model_writer=model,
         model_type="bpe",
         vocab_size=vocab_size,
         byte_fallback=True,
@@ -101,7 +103,7 @@ def train_tokenizer(text, out, vocab_size, sample_mb):
         num_threads=2,
         minloglevel=1,
     )  # fmt: skip
-    (out / "tokenizer.vocab").unlink()
+    (out / "tokenizer.model").write_bytes(model.getvalue())
     return out / "tokenizer.model"
 
 
