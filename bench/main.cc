@@ -57,15 +57,10 @@ Summary Summarize(std::vector<double> values) {
 absl::StatusOr<LoadedModel> LoadSynthetic(const Options& options) {
   absl::StatusOr<SyntheticShape> shape = FindSyntheticShape(options.synthetic);
   if (!shape.ok()) return shape.status();
-  if (options.load.weights != "auto" && options.load.weights != "bf16" &&
-      options.load.weights != "f32") {
-    return absl::UnimplementedError("--weights: f32 and bf16 are available");
-  }
   const ModelConfig config = SyntheticConfig(*shape);
   const double sparsity = options.sparsity > 0 ? options.sparsity : shape->sparsity;
   const std::unique_ptr<WeightSource> source = MakeSyntheticSource(config, sparsity, 1);
-  const DType dtype = options.load.weights == "f32" ? DType::kF32 : DType::kBf16;
-  return BuildModel(config, *source, dtype, options.load);
+  return BuildModel(config, *source, options.load);
 }
 
 double PeakRssMb() {
@@ -232,7 +227,8 @@ int Main(int argc, char** argv) {
   source->add_option("--synthetic", options.synthetic,
                      "Seeded random weights in the shape of:" + shapes);
   source->require_option(1);
-  app.add_option("--weights", options.load.weights, "auto, f32 or bf16")->capture_default_str();
+  app.add_option("--weights", options.load.weights, "auto, f32, bf16, int8 or int4")
+      ->capture_default_str();
   app.add_option("--ffn", options.ffn, "auto, dense, sparse, or a list such as dense,sparse")
       ->capture_default_str();
   app.add_option("--device", options.load.device, "auto or cpu")->capture_default_str();

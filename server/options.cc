@@ -164,7 +164,7 @@ void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* m
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app->add_option("--weights", options->weights,
-                  "Weights in memory; auto: as stored; int8 and int4: not yet")
+                  "Weights in memory; auto: as stored")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}));
   app->add_option_function<std::string>(
          "--ffn",

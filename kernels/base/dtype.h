@@ -5,16 +5,18 @@
 
 namespace lacuna {
 
-// Storage type of a weight matrix. Activations are always float32.
-// int8 and int4 will be grouped along a row, so that one row stays one run of bytes.
-enum class DType : uint8_t { kF32 = 0, kBf16 = 1 };
-inline constexpr int kNumDTypes = 2;
+// Storage type of a weight matrix. The int8 and int4 layouts are in kernels/base/quantized_row.h.
+enum class DType : uint8_t { kF32 = 0, kBf16 = 1, kInt8 = 2, kInt4 = 3 };
+inline constexpr int kNumDTypes = 4;
 
-inline constexpr const char* DTypeName(DType t) { return t == DType::kF32 ? "f32" : "bf16"; }
+inline constexpr const char* DTypeName(DType t) {
+  constexpr const char* kNames[kNumDTypes] = {"f32", "bf16", "int8", "int4"};
+  return kNames[static_cast<int>(t)];
+}
 
-// Bytes of `cols` elements of one row, without padding.
-inline constexpr int64_t RowBytes(DType t, int64_t cols) {
-  return cols * (t == DType::kF32 ? 4 : 2);
+// Always inlined, so that the per-ISA sources emit no copy that the linker could share.
+[[gnu::always_inline]] inline constexpr bool IsQuantized(DType t) {
+  return t == DType::kInt8 || t == DType::kInt4;
 }
 
 }  // namespace lacuna

@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "kernels/base/activation.h"
-#include "kernels/base/dtype.h"
 #include "kernels/base/row_matrix.h"
 
 namespace lacuna {
@@ -39,6 +38,13 @@ struct AttentionArgs {
   float* scores = nullptr;  // scratch, at least group * (context - first + 16) floats
 };
 
+// What one token takes of a list of rows: the sum over i in [0, n) of a[i] * rows[index[i]].
+struct RowCombination {
+  const int32_t* index = nullptr;  // ascending, into the list of rows
+  const float* a = nullptr;
+  int64_t n = 0;
+};
+
 // The compute kernels of one instruction set. Plain function pointers, chosen once at start.
 //
 // Every function is pure, thread-compatible and takes disjoint outputs, so callers split work over
@@ -48,23 +54,32 @@ struct AttentionArgs {
 // the sparse and the dense path. It holds within one ISA, not across ISAs.
 //
 // Arrays are float32, need no alignment and may have any length >= 0. Rows are of the dtype by
-// which the pointer was looked up.
+// which the pointer was looked up, laid out as kernels/base/quantized_row.h says. Columns begin at
+// multiples of ColumnGrain. Where x is `const void*`, it is float32 for float weights and what
+// quantize_activations wrote for int8 and int4 weights.
 struct KernelTable {
-  const char* isa;  // "generic", "avx2" or "avx512"
+  const char* isa;  // "generic", "avx2", "avx512" or "avx512vnni"
 
-  // out[i] = dot(x[0..k), rows[i][0..k)) for i in [0, n).
-  void (*dot_rows[kNumDTypes])(const float* x, int64_t k, const void* const* rows, int64_t n,
-                               float* out);
+  // out[i] = dot(x[0..k), rows[i][0..k)) for i in [0, n). Meanwhile fetches `ahead` rows, which
+  // will be needed soon, into the cache.
+  void (*dot_rows[kNumDTypes])(const void* x, int64_t k, const void* const* rows, int64_t n,
+                               const void* const* ahead, int64_t num_ahead, float* out);
 
-  // y[c] += a[0]*rows[0][c] + a[1]*rows[1][c] + ... for c in [0, cols), added in ascending i, one
-  // multiply-add each (fused, except in "generic"). Rows point at the first of the `cols` wanted
-  // elements.
+  // y[c] += a[0]*rows[0][c] + a[1]*rows[1][c] + ... for c in [col_begin, col_end), added in
+  // ascending i, one multiply-add each (fused, except in "generic"). Rows have `cols` elements.
   void (*axpy_rows[kNumDTypes])(const float* a, const void* const* rows, int64_t n, int64_t cols,
-                                float* y);
+                                int64_t col_begin, int64_t col_end, float* y);
 
-  // y[t*y_stride + r] = dot(x[t*x_stride ..], w.row(r)) + (bias ? bias[r] : 0)
+  // The same for up to kMaxListTokens tokens that share rows: y[t*y_stride + c] += what tokens[t]
+  // takes of rows[0..num_rows). Equal to axpy_rows bit for bit, but a row is read and widened once.
+  void (*axpy_lists[kNumDTypes])(const void* const* rows, int64_t num_rows, int64_t cols,
+                                 const RowCombination* tokens, int64_t num_tokens,
+                                 int64_t col_begin, int64_t col_end, float* y, int64_t y_stride);
+  static constexpr int64_t kMaxListTokens = 64;
+
+  // y[t*y_stride + r] = dot(x + t*x_stride bytes, w.row(r)) + (bias ? bias[r] : 0)
   // for t in [0, tokens) and r in [row_begin, row_end). Equal bit for bit to dot_rows.
-  void (*linear[kNumDTypes])(const float* x, int64_t x_stride, int64_t tokens, const RowMatrix& w,
+  void (*linear[kNumDTypes])(const void* x, int64_t x_stride, int64_t tokens, const RowMatrix& w,
                              int64_t row_begin, int64_t row_end, const float* bias, float* y,
                              int64_t y_stride);
 
@@ -74,6 +89,16 @@ struct KernelTable {
   void (*linear_transposed[kNumDTypes])(const float* a, int64_t a_stride, int64_t tokens,
                                         const RowMatrix& w, int64_t col_begin, int64_t col_end,
                                         float* y, int64_t y_stride);
+
+  // out = x in the form that int8 and int4 weights are multiplied with (ActivationBytes), each
+  // group scaled by its largest magnitude / 127. A group with a NaN or an infinity gets a NaN
+  // scale, so that what depends on it is NaN.
+  void (*quantize_activations)(const float* x, int64_t n, void* out);
+
+  // out = a row of weights as int8 or int4 (RowBytes; null for float types), padding included: int8
+  // scaled by the largest magnitude / 127, int4 by that of several scales which gives the least
+  // squared error. Weights are finite.
+  void (*quantize_weights[kNumDTypes])(const float* row, int64_t n, void* out);
 
   // gate[i] = activation(gate[i]) in place for i in [0, n). Writes first_index + i of each result
   // that is not zero to `indices` (room for n + 16), ascending, and returns how many there are.
@@ -98,7 +123,7 @@ struct KernelTable {
   // y[i] += scale * x[i].
   void (*add_scaled)(float scale, const float* x, int64_t n, float* y);
 
-  // out[i] = float(row[i]): a row of an embedding table.
+  // out[i] = float(row[i]), exactly: a row of an embedding table, say.
   void (*widen[kNumDTypes])(const void* row, int64_t n, float* out);
 };
 

@@ -30,7 +30,7 @@ struct AttentionKernel {
     }
     ForRuns(args, args.kv.values, [&](int64_t i, const void* const* rows, int64_t count) {
       AxpyKernels<V>::template Axpys<float>(args.scores + i, stride, args.group, rows, count, dim,
-                                            args.out, dim);
+                                            0, dim, args.out, dim);
     });
   }
 

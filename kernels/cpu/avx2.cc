@@ -59,6 +59,66 @@ struct Avx2 {
     return count;
   }
 
+  using I = __m256i;
+  using B = __m256i;
+  static constexpr int kDotTokens = 2;  // 8 sums, 4 rows of codes, an input and temporaries
+  static constexpr int kInt8Offset = 0;
+
+  static LACUNA_INLINE I LoadI(const int32_t* p) { return LoadB(p); }
+  static LACUNA_INLINE F ToFloat(I a) { return _mm256_cvtepi32_ps(a); }
+  template <int kBits>
+  static LACUNA_INLINE I ShiftLeft(I a) {
+    return _mm256_slli_epi32(a, kBits);
+  }
+  static LACUNA_INLINE B LoadB(const void* p) {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  }
+  static LACUNA_INLINE void StoreB(void* p, B a) {
+    _mm256_storeu_si256(static_cast<__m256i*>(p), a);
+  }
+  static LACUNA_INLINE B LowNibbles(B a) { return _mm256_and_si256(a, _mm256_set1_epi8(15)); }
+  static LACUNA_INLINE B HighNibbles(B a) { return LowNibbles(_mm256_srli_epi16(a, 4)); }
+  static LACUNA_INLINE B Int8Codes(B a) { return a; }
+  static LACUNA_INLINE I Dot8(I acc, B w, B x) {
+    // The sign moves to the other factor: |w| * (x * sign(w)), at most 2 * 127^2 in 16 bits.
+    return Dot4(acc, _mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+  }
+  static LACUNA_INLINE I Dot4(I acc, B w, B x) {
+    const __m256i pairs = _mm256_maddubs_epi16(w, x);
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static LACUNA_INLINE F Int8ToFloat(const void* p) {
+    const __m128i codes = _mm_loadl_epi64(static_cast<const __m128i*>(p));
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
+  }
+  static LACUNA_INLINE void Int4ToFloat(const void* p, F* low, F* high) {
+    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+    const __m256i eight = _mm256_set1_epi32(8);
+    const __m256i low_codes = _mm256_and_si256(wide, _mm256_set1_epi32(15));
+    *low = _mm256_cvtepi32_ps(_mm256_sub_epi32(low_codes, eight));
+    *high = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(wide, 4), eight));
+  }
+  static LACUNA_INLINE F Repeat4(const float* p) {
+    return _mm256_set_m128(_mm_set1_ps(p[1]), _mm_set1_ps(p[0]));
+  }
+  static LACUNA_INLINE F MaxOf4(F a) {
+    a = Max(a, _mm256_permute_ps(a, 0xB1));
+    return Max(a, _mm256_permute_ps(a, 0x4E));
+  }
+  static LACUNA_INLINE F SumOf4(F a) {
+    a = a + _mm256_permute_ps(a, 0xB1);
+    return a + _mm256_permute_ps(a, 0x4E);
+  }
+  static LACUNA_INLINE F Select(F a, F b, F yes, F no) {
+    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_GE_OQ));
+  }
+  static LACUNA_INLINE void StoreInt8(int8_t* p, F a) {
+    const __m256i wide = _mm256_cvtps_epi32(a);
+    const __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+  }
+
  private:
   static LACUNA_INLINE F Pow2(__m256i n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));

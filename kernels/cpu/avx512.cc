@@ -1,61 +1,22 @@
-#include <immintrin.h>
-
+#include "kernels/cpu/avx512_inl.h"
 #include "kernels/cpu/isa_tables.h"
-#include "kernels/cpu/simd.h"
 #include "kernels/cpu/table_inl.h"
 
 namespace lacuna {
 namespace {
 
-struct Avx512 {
-  using F = __m512;
-  static constexpr int64_t kLanes = 16;
-  static constexpr int kTileTokens = 6;  // 24 + 6 + 1 of 32 registers
+struct Avx512 : Avx512Base {
+  static constexpr int kInt8Offset = 0;
 
-  static LACUNA_INLINE F Set(float s) { return _mm512_set1_ps(s); }
-  static LACUNA_INLINE F Load(const float* p) { return _mm512_loadu_ps(p); }
-  static LACUNA_INLINE F Load(const Bf16* p) {
-    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  static LACUNA_INLINE B Int8Codes(B a) { return a; }
+  static LACUNA_INLINE I Dot8(I acc, B w, B x) {
+    // The sign moves to the other factor: |w| * (x * sign(w)), at most 2 * 127^2 in 16 bits.
+    const B signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), B{}, x);
+    return Dot4(acc, _mm512_abs_epi8(w), signed_x);
   }
-  static LACUNA_INLINE void Store(float* p, F a) { _mm512_storeu_ps(p, a); }
-  static LACUNA_INLINE F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
-  static LACUNA_INLINE F Max(F a, F b) { return _mm512_max_ps(a, b); }
-  static LACUNA_INLINE F Min(F a, F b) { return _mm512_min_ps(a, b); }
-  static LACUNA_INLINE F Round(F a) {
-    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  }
-  static LACUNA_INLINE F ScalePow2(F a, F n) { return _mm512_scalef_ps(a, n); }
-
-  static LACUNA_INLINE float Sum(F a) {
-    float out[4];
-    Sum4(a, a, a, a, out);
-    return out[0];
-  }
-  static LACUNA_INLINE void Sum4(F a, F b, F c, F d, float* out) {
-    const F ab = _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xEE);
-    const F cd = _mm512_shuffle_f32x4(c, d, 0x44) + _mm512_shuffle_f32x4(c, d, 0xEE);
-    // One 128-bit part for each of a, b, c, d.
-    F s = _mm512_shuffle_f32x4(ab, cd, 0x88) + _mm512_shuffle_f32x4(ab, cd, 0xDD);
-    s = s + _mm512_permute_ps(s, 0x4E);
-    s = s + _mm512_permute_ps(s, 0xB1);
-    const __m512i first_lanes = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-    _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(first_lanes, s)));
-  }
-  static LACUNA_INLINE float MaxLane(F a) { return _mm512_reduce_max_ps(a); }
-
-  static LACUNA_INLINE F Relu(F a) {
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, F{}, _CMP_NLE_UQ), a);
-  }
-  static LACUNA_INLINE F FatRelu(F a, F t) {
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, t, _CMP_NLT_UQ), a);
-  }
-  static LACUNA_INLINE int StoreActive(F a, int32_t base, int32_t* out) {
-    const __mmask16 active = _mm512_cmp_ps_mask(a, F{}, _CMP_NEQ_UQ);
-    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i index = _mm512_add_epi32(_mm512_set1_epi32(base), lanes);
-    _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(active, index));
-    return __builtin_popcount(active);
+  static LACUNA_INLINE I Dot4(I acc, B w, B x) {
+    const __m512i pairs = _mm512_maddubs_epi16(w, x);
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
   }
 };
 

@@ -1,27 +1,38 @@
 #ifndef LACUNA_KERNELS_CPU_AXPY_INL_H_
 #define LACUNA_KERNELS_CPU_AXPY_INL_H_
 
+#include "kernels/base/kernel_table.h"
 #include "kernels/base/row_matrix.h"
+#include "kernels/cpu/quantize_inl.h"
 #include "kernels/cpu/simd.h"
 
 namespace lacuna {
 
-// axpy_rows and linear_transposed of KernelTable over a vector type V (simd.h). W is float or Bf16.
+// axpy_rows, axpy_lists and linear_transposed of KernelTable over a vector type V (simd.h). W is
+// float, Bf16, Int8 or Int4.
 //
-// Everything is a call of Axpys, so that a list of rows and a whole matrix, one token and many,
-// give the same bits. It computes a tile of outputs at a time in registers; the operations on one
-// output do not depend on the tile it falls into.
+// Weights are widened to floats, exactly, and added by one multiply-add each in ascending order of
+// the rows, so that a list of rows and a whole matrix, one token and many, give the same bits. A
+// tile of outputs at a time is in registers; the operations on one output do not depend on the tile
+// it falls into.
 template <class V>
 struct AxpyKernels {
   using F = typename V::F;
+  using Quantize = QuantizeKernels<V>;
   static constexpr int64_t kLanes = V::kLanes;
   static constexpr int kTileTokens = V::kTileTokens;
 
   // Rows per pass over y when every row comes from memory.
   static constexpr int64_t kPassRows = 8;
-  // A packed block of weights: 128 rows of 4 vectors, which are 32 KiB at 16 lanes.
-  static constexpr int64_t kPackRows = 128;
-  static constexpr int64_t kPackCols = 4 * kLanes;
+  // A packed block of weights, widened: 32 KiB.
+  static constexpr int64_t kPackRows = 64;
+  static constexpr int64_t kPackCols = 128;
+  struct alignas(64) Packed {
+    float rows[kPackRows][kPackCols];
+  };
+
+  template <class W>
+  static constexpr bool kFloat = sizeof(W) > 1;  // Int8 and Int4 are empty structs
 
   // y[t*y_stride + c] += sum over j in [0, n) of a[t*a_stride + j] * rows[j][begin + c], ascending
   // j, for c in [0, C * kLanes), or with C = 1 for c in [0, m).
@@ -54,94 +65,264 @@ struct AxpyKernels {
     }
   }
 
-  // The same for T tokens and any number of columns, prefetching the `ahead` rows after these.
+  // The same for T tokens and columns begin + [0, cols), prefetching the `ahead` rows after these.
   template <class W, int T>
   static void AxpyColumns(const float* a, int64_t a_stride, const void* const* rows, int64_t n,
-                          int64_t ahead, int64_t cols, float* y, int64_t y_stride) {
+                          int64_t ahead, int64_t begin, int64_t cols, float* y, int64_t y_stride) {
     int64_t c = 0;
     for (; c + 4 * kLanes <= cols; c += 4 * kLanes) {
       for (int64_t j = n; j < n + ahead; ++j) {
         LACUNA_UNROLL
-        for (int64_t i = 0; i < 4 * kLanes; i += 64 / sizeof(W)) Prefetch<W>(rows[j], c + i);
+        for (int64_t i = 0; i < 4 * kLanes; i += 64 / sizeof(W)) {
+          Prefetch<W>(rows[j], begin + c + i);
+        }
       }
-      AxpyTile<W, T, 4>(a, a_stride, rows, n, c, kLanes, y + c, y_stride);
+      AxpyTile<W, T, 4>(a, a_stride, rows, n, begin + c, kLanes, y + c, y_stride);
     }
     for (; c + kLanes <= cols; c += kLanes) {
-      AxpyTile<W, T, 1>(a, a_stride, rows, n, c, kLanes, y + c, y_stride);
+      AxpyTile<W, T, 1>(a, a_stride, rows, n, begin + c, kLanes, y + c, y_stride);
     }
-    if (c < cols) AxpyTile<W, T, 1>(a, a_stride, rows, n, c, cols - c, y + c, y_stride);
+    if (c < cols) AxpyTile<W, T, 1>(a, a_stride, rows, n, begin + c, cols - c, y + c, y_stride);
   }
 
   // AxpyColumns for `tokens` <= T.
   template <class W, int T>
   static LACUNA_INLINE void AxpyColumnsOf(const float* a, int64_t a_stride, int64_t tokens,
                                           const void* const* rows, int64_t n, int64_t ahead,
-                                          int64_t cols, float* y, int64_t y_stride) {
-    if (tokens == T) return AxpyColumns<W, T>(a, a_stride, rows, n, ahead, cols, y, y_stride);
+                                          int64_t begin, int64_t cols, float* y, int64_t y_stride) {
+    if (tokens == T) {
+      return AxpyColumns<W, T>(a, a_stride, rows, n, ahead, begin, cols, y, y_stride);
+    }
     if constexpr (T > 1) {
-      AxpyColumnsOf<W, T - 1>(a, a_stride, tokens, rows, n, ahead, cols, y, y_stride);
+      AxpyColumnsOf<W, T - 1>(a, a_stride, tokens, rows, n, ahead, begin, cols, y, y_stride);
     }
   }
 
   // AxpyColumns for any number of tokens, in as few tiles as possible, of about the same size.
   template <class W>
   static void AxpyTokens(const float* a, int64_t a_stride, int64_t tokens, const void* const* rows,
-                         int64_t n, int64_t ahead, int64_t cols, float* y, int64_t y_stride) {
+                         int64_t n, int64_t ahead, int64_t begin, int64_t cols, float* y,
+                         int64_t y_stride) {
     int64_t t = 0;
-    for (int64_t tiles = (tokens + kTileTokens - 1) / kTileTokens; tiles > 0; --tiles) {
-      const int64_t count = (tokens - t + tiles - 1) / tiles;
-      AxpyColumnsOf<W, kTileTokens>(a + t * a_stride, a_stride, count, rows, n, ahead, cols,
+    for (int64_t tiles = CeilDiv(tokens, kTileTokens); tiles > 0; --tiles) {
+      const int64_t count = CeilDiv(tokens - t, tiles);
+      AxpyColumnsOf<W, kTileTokens>(a + t * a_stride, a_stride, count, rows, n, ahead, begin, cols,
                                     y + t * y_stride, y_stride);
       t += count;
     }
   }
 
-  // y[t*y_stride + c] += sum over j in [0, n) of a[t*a_stride + j] * rows[j][c], ascending j, for
-  // t in [0, tokens) and c in [0, cols).
+  // packed[i][c] = rows[i][begin + c] for i in [0, n) and c in [0, width), width <= kPackCols;
+  // fetches the same part of the columns that follow into the cache.
   template <class W>
-  static void Axpys(const float* a, int64_t a_stride, int64_t tokens, const void* const* rows,
-                    int64_t n, int64_t cols, float* y, int64_t y_stride) {
-    if (tokens <= int64_t{2} * kTileTokens) {
-      for (int64_t j = 0; j < n; j += kPassRows) {
-        const int64_t m = n - j < kPassRows ? n - j : kPassRows;
-        const int64_t left = n - j - m;
-        const int64_t ahead = left < kPassRows ? left : kPassRows;
-        AxpyTokens<W>(a + j, a_stride, tokens, rows + j, m, ahead, cols, y, y_stride);
-      }
-      return;
-    }
-    // From three tiles on it pays to pack a block of the weights first.
-    alignas(64) float packed[kPackRows][kPackCols];
-    const void* packed_rows[kPackRows];
-    for (int64_t j = 0; j < kPackRows; ++j) packed_rows[j] = packed[j];
-    for (int64_t j = 0; j < n; j += kPackRows) {
-      const int64_t m = n - j < kPackRows ? n - j : kPackRows;
-      for (int64_t c = 0; c < cols; c += kPackCols) {
-        const int64_t width = cols - c < kPackCols ? cols - c : kPackCols;
-        for (int64_t i = 0; i < m; ++i) {
-          ForVectors<V>(width, [&](int64_t q, int64_t lanes) LACUNA_INLINE_LAMBDA {
-            if (c + q + kPackCols < cols) Prefetch<W>(rows[j + i], c + q + kPackCols);
-            V::Store(packed[i] + q, LoadN<V>(static_cast<const W*>(rows[j + i]) + c + q, lanes));
-          });
+  static void Pack(const void* const* rows, int64_t n, int64_t cols, int64_t begin, int64_t width,
+                   Packed* packed) {
+    for (int64_t i = 0; i < n; ++i) {
+      float* out = packed->rows[i];
+      if constexpr (kFloat<W>) {
+        const W* row = static_cast<const W*>(rows[i]) + begin;
+        ForVectors<V>(width, [&](int64_t c, int64_t m) LACUNA_INLINE_LAMBDA {
+          if (begin + c + kPackCols < cols) Prefetch<W>(row, c + kPackCols);
+          V::Store(out + c, LoadN<V>(row + c, m));
+        });
+      } else {
+        constexpr int64_t kSlice = W::kVectors * kVectorElements;
+        constexpr int kRegisters = Quantize::kRegisters;
+        F scale[kRegisters];
+        Quantize::template ExpandScales<W>(rows[i], cols, begin / kBlockElements, scale);
+        for (int64_t c = 0; c < width; c += kSlice) {
+          __builtin_prefetch(
+              static_cast<const char*>(rows[i]) + (begin + c + kPackCols) / W::kVectors, 0, 2);
+          F slice[W::kVectors * kRegisters];
+          Quantize::template LoadSlice<W>(rows[i], begin + c, scale, slice);
+          LACUNA_UNROLL
+          for (int r = 0; r < W::kVectors * kRegisters; ++r) {
+            V::Store(out + c + r * kLanes, slice[r]);
+          }
         }
-        AxpyTokens<float>(a + j, a_stride, tokens, packed_rows, m, 0, width, y + c, y_stride);
+      }
+    }
+  }
+
+  // Calls f(first, width) for runs of at most kPackCols columns of [begin, end), none of which
+  // crosses a multiple of kPackCols.
+  template <class Function>
+  static LACUNA_INLINE void ForPackedColumns(int64_t begin, int64_t end, Function f) {
+    for (int64_t c = begin; c < end;) {
+      int64_t width = kPackCols - c % kPackCols;
+      if (width > end - c) width = end - c;
+      f(c, width);
+      c += width;
+    }
+  }
+
+  // One token and quantized rows: as many outputs in registers as 4 registers of codes give.
+  template <class W>
+  static void AxpyQuantized(const float* a, const void* const* rows, int64_t n, int64_t cols,
+                            int64_t begin, int64_t end, float* y) {
+    constexpr int kRegisters = Quantize::kRegisters;
+    constexpr int64_t kSlice = W::kVectors * kVectorElements;
+    F scales[kPassRows][kRegisters];
+    for (int64_t j = 0; j < n; j += kPassRows) {
+      const int64_t m = n - j < kPassRows ? n - j : kPassRows;
+      const int64_t left = n - j - m;
+      const int64_t ahead = left < kPassRows ? left : kPassRows;
+      int64_t block = -1;
+      for (int64_t c = begin; c < end; c += kSlice) {
+        if (c / kBlockElements != block) {
+          block = c / kBlockElements;
+          for (int64_t i = 0; i < m; ++i) {
+            Quantize::template ExpandScales<W>(rows[j + i], cols, block, scales[i]);
+          }
+        }
+        for (int64_t i = m; i < m + ahead; ++i) {
+          __builtin_prefetch(static_cast<const char*>(rows[j + i]) + c / W::kVectors, 0, 2);
+        }
+        if (c + kSlice <= end) {
+          AxpySlice<W>(a + j, rows + j, m, c, scales, y + c);
+        } else {
+          alignas(64) float part[kSlice] = {};
+          __builtin_memcpy(part, y + c, (end - c) * sizeof(float));
+          AxpySlice<W>(a + j, rows + j, m, c, scales, part);
+          __builtin_memcpy(y + c, part, (end - c) * sizeof(float));
+        }
       }
     }
   }
 
   template <class W>
-  static void AxpyRows(const float* a, const void* const* rows, int64_t n, int64_t cols, float* y) {
-    Axpys<W>(a, n, 1, rows, n, cols, y, cols);
+  static LACUNA_INLINE void AxpySlice(const float* a, const void* const* rows, int64_t n, int64_t c,
+                                      const F (*scales)[Quantize::kRegisters], float* y) {
+    constexpr int kRegisters = Quantize::kRegisters;
+    for (int first = 0; first < kRegisters; first += 4) {
+      F sum[W::kVectors][4];
+      float* out[W::kVectors];
+      LACUNA_UNROLL
+      for (int v = 0; v < W::kVectors; ++v) {
+        out[v] = y + v * kVectorElements + first * kLanes;
+        LACUNA_UNROLL
+        for (int r = 0; r < 4; ++r) sum[v][r] = V::Load(out[v] + r * kLanes);
+      }
+      for (int64_t i = 0; i < n; ++i) {
+        const char* codes = static_cast<const char*>(rows[i]) + c / W::kVectors + first * kLanes;
+        const F factor = V::Set(a[i]);
+        LACUNA_UNROLL
+        for (int r = 0; r < 4; ++r) {
+          const F scale = scales[i][first + r];
+          if constexpr (W::kVectors == 1) {
+            sum[0][r] = V::Fma(factor, V::Int8ToFloat(codes + r * kLanes) * scale, sum[0][r]);
+          } else {
+            F low, high;
+            V::Int4ToFloat(codes + r * kLanes, &low, &high);
+            sum[0][r] = V::Fma(factor, low * scale, sum[0][r]);
+            sum[1][r] = V::Fma(factor, high * scale, sum[1][r]);
+          }
+        }
+      }
+      LACUNA_UNROLL
+      for (int v = 0; v < W::kVectors; ++v) {
+        LACUNA_UNROLL
+        for (int r = 0; r < 4; ++r) V::Store(out[v] + r * kLanes, sum[v][r]);
+      }
+    }
+  }
+
+  // y[t*y_stride + c] += sum over j in [0, n) of a[t*a_stride + j] * rows[j][c], ascending j, for
+  // t in [0, tokens) and c in [begin, end).
+  template <class W>
+  static void Axpys(const float* a, int64_t a_stride, int64_t tokens, const void* const* rows,
+                    int64_t n, int64_t cols, int64_t begin, int64_t end, float* y,
+                    int64_t y_stride) {
+    if constexpr (kFloat<W>) {
+      if (tokens <= int64_t{2} * kTileTokens) {
+        for (int64_t j = 0; j < n; j += kPassRows) {
+          const int64_t m = n - j < kPassRows ? n - j : kPassRows;
+          const int64_t left = n - j - m;
+          const int64_t ahead = left < kPassRows ? left : kPassRows;
+          AxpyTokens<W>(a + j, a_stride, tokens, rows + j, m, ahead, begin, end - begin, y + begin,
+                        y_stride);
+        }
+        return;
+      }
+    } else if (tokens == 1) {
+      return AxpyQuantized<W>(a, rows, n, cols, begin, end, y);
+    }
+    // For more tokens it pays to pack a block of the weights first.
+    Packed packed;
+    const void* packed_rows[kPackRows];
+    for (int64_t j = 0; j < kPackRows; ++j) packed_rows[j] = packed.rows[j];
+    for (int64_t j = 0; j < n; j += kPackRows) {
+      const int64_t m = n - j < kPackRows ? n - j : kPackRows;
+      ForPackedColumns(begin, end, [&](int64_t c, int64_t width) LACUNA_INLINE_LAMBDA {
+        Pack<W>(rows + j, m, cols, c, width, &packed);
+        AxpyTokens<float>(a + j, a_stride, tokens, packed_rows, m, 0, 0, width, y + c, y_stride);
+      });
+    }
+  }
+
+  // y[c] += sum over i in [begin, end) of a[i] * packed.rows[index[i] - first][column + c], for c
+  // in [0, C * kLanes), or with C = 1 for c in [0, m).
+  template <int C>
+  static LACUNA_INLINE void CombineTile(const Packed& packed, int64_t first,
+                                        const RowCombination& token, int64_t begin, int64_t end,
+                                        int64_t column, int64_t m, float* y) {
+    F sum[C];
+    LACUNA_UNROLL
+    for (int c = 0; c < C; ++c) sum[c] = LoadN<V>(y + c * kLanes, m);
+    for (int64_t i = begin; i < end; ++i) {
+      const F a = V::Set(token.a[i]);
+      const float* row = packed.rows[token.index[i] - first] + column;
+      LACUNA_UNROLL
+      for (int c = 0; c < C; ++c) sum[c] = V::Fma(a, V::Load(row + c * kLanes), sum[c]);
+    }
+    LACUNA_UNROLL
+    for (int c = 0; c < C; ++c) StoreN<V>(y + c * kLanes, m, sum[c]);
+  }
+
+  template <class W>
+  static void AxpyLists(const void* const* rows, int64_t num_rows, int64_t cols,
+                        const RowCombination* tokens, int64_t num_tokens, int64_t begin,
+                        int64_t end, float* y, int64_t y_stride) {
+    Packed packed;
+    // The part of each token's list that falls into the rows packed.
+    int64_t from[KernelTable::kMaxListTokens];
+    int64_t to[KernelTable::kMaxListTokens] = {};
+    for (int64_t first = 0; first < num_rows; first += kPackRows) {
+      const int64_t n = num_rows - first < kPackRows ? num_rows - first : kPackRows;
+      for (int64_t t = 0; t < num_tokens; ++t) {
+        from[t] = to[t];
+        while (to[t] < tokens[t].n && tokens[t].index[to[t]] < first + n) ++to[t];
+      }
+      ForPackedColumns(begin, end, [&](int64_t column, int64_t width) LACUNA_INLINE_LAMBDA {
+        Pack<W>(rows + first, n, cols, column, width, &packed);
+        for (int64_t t = 0; t < num_tokens; ++t) {
+          float* out = y + t * y_stride + column;
+          int64_t c = 0;
+          for (; c + 8 * kLanes <= width; c += 8 * kLanes) {
+            CombineTile<8>(packed, first, tokens[t], from[t], to[t], c, kLanes, out + c);
+          }
+          for (; c < width; c += kLanes) {
+            const int64_t m = width - c < kLanes ? width - c : kLanes;
+            CombineTile<1>(packed, first, tokens[t], from[t], to[t], c, m, out + c);
+          }
+        }
+      });
+    }
+  }
+
+  template <class W>
+  static void AxpyRows(const float* a, const void* const* rows, int64_t n, int64_t cols,
+                       int64_t begin, int64_t end, float* y) {
+    Axpys<W>(a, n, 1, rows, n, cols, begin, end, y, 0);
   }
 
   template <class W>
   static void LinearTransposed(const float* a, int64_t a_stride, int64_t tokens, const RowMatrix& w,
-                               int64_t col_begin, int64_t col_end, float* y, int64_t y_stride) {
-    ForRowBatches<W>(w, 0, w.rows, col_begin,
-                     [&](int64_t r, const void* const* rows, int64_t n) LACUNA_INLINE_LAMBDA {
-                       Axpys<W>(a + r, a_stride, tokens, rows, n, col_end - col_begin,
-                                y + col_begin, y_stride);
-                     });
+                               int64_t begin, int64_t end, float* y, int64_t y_stride) {
+    ForRowBatches(w, 0, w.rows,
+                  [&](int64_t r, const void* const* rows, int64_t n) LACUNA_INLINE_LAMBDA {
+                    Axpys<W>(a + r, a_stride, tokens, rows, n, w.cols, begin, end, y, y_stride);
+                  });
   }
 };
 

@@ -14,12 +14,15 @@ bool CpuHasAvx512() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+bool CpuHasAvx512Vnni() { return CpuHasAvx512() && __builtin_cpu_supports("avx512vnni"); }
+
 }  // namespace
 
 std::vector<const KernelTable*> SupportedCpuKernels() {
   std::vector<const KernelTable*> tables = {&kGenericTable};
   if (CpuHasAvx2()) tables.push_back(&kAvx2Table);
   if (CpuHasAvx512()) tables.push_back(&kAvx512Table);
+  if (CpuHasAvx512Vnni()) tables.push_back(&kAvx512VnniTable);
   return tables;
 }
 
@@ -30,15 +33,16 @@ absl::StatusOr<const KernelTable*> SelectCpuKernels(std::string_view isa) {
   for (const KernelTable* table : supported) {
     if (isa == table->isa) return table;
   }
-  for (const KernelTable* table : {&kAvx2Table, &kAvx512Table}) {
+  for (const KernelTable* table : {&kAvx2Table, &kAvx512Table, &kAvx512VnniTable}) {
     if (isa == table->isa) {
       return absl::FailedPreconditionError(
           absl::StrCat("this CPU cannot run the instruction set \"", name,
                        "\"; the best it can is \"", supported.back()->isa, "\""));
     }
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "unknown instruction set \"", name, "\", expected \"generic\", \"avx2\" or \"avx512\""));
+  return absl::InvalidArgumentError(
+      absl::StrCat("unknown instruction set \"", name,
+                   "\", expected \"generic\", \"avx2\", \"avx512\" or \"avx512vnni\""));
 }
 
 }  // namespace lacuna

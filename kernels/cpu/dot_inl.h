@@ -138,24 +138,27 @@ struct DotKernels {
   }
 
   template <class W>
-  static void DotRows(const float* x, int64_t k, const void* const* rows, int64_t n, float* out) {
-    Dots<W>(x, k, 1, rows, n, k, out, n);
+  static void DotRows(const void* x, int64_t k, const void* const* rows, int64_t n,
+                      const void* const* ahead, int64_t num_ahead, float* out) {
+    FetchRows(ahead, num_ahead, k * static_cast<int64_t>(sizeof(W)), 0, 1);
+    Dots<W>(static_cast<const float*>(x), k, 1, rows, n, k, out, n);
   }
 
   template <class W>
-  static void Linear(const float* x, int64_t x_stride, int64_t tokens, const RowMatrix& w,
+  static void Linear(const void* x, int64_t x_stride, int64_t tokens, const RowMatrix& w,
                      int64_t row_begin, int64_t row_end, const float* bias, float* y,
                      int64_t y_stride) {
-    const int64_t k = w.cols;
-    const int64_t x_bytes = tokens * k * static_cast<int64_t>(sizeof(float));
+    const float* xs = static_cast<const float*>(x);
+    const int64_t stride = x_stride / static_cast<int64_t>(sizeof(float));
+    const int64_t x_bytes = tokens * w.cols * static_cast<int64_t>(sizeof(float));
     int64_t t = 0;
     for (int64_t chunks = x_bytes / kTokenBytes + 1; t < tokens; --chunks) {
       const int64_t count = (tokens - t + chunks - 1) / chunks;
       float* out = y + t * y_stride;
-      ForRowBatches<W>(w, row_begin, row_end, 0,
-                       [&](int64_t r, const void* const* rows, int64_t n) LACUNA_INLINE_LAMBDA {
-                         Dots<W>(x + t * x_stride, x_stride, count, rows, n, k, out + r, y_stride);
-                       });
+      ForRowBatches(w, row_begin, row_end,
+                    [&](int64_t r, const void* const* rows, int64_t n) LACUNA_INLINE_LAMBDA {
+                      Dots<W>(xs + t * stride, stride, count, rows, n, w.cols, out + r, y_stride);
+                    });
       t += count;
       if (bias == nullptr) continue;
       for (int64_t i = 0; i < count; ++i) {

@@ -67,7 +67,63 @@ struct Generic {
     return count;
   }
 
+  using B = int8_t __attribute__((vector_size(16)));
+  using W = int16_t __attribute__((vector_size(16)));
+  static constexpr int kDotTokens = 1;
+  static constexpr int kInt8Offset = 0;
+
+  static LACUNA_INLINE I LoadI(const int32_t* p) {
+    I a;
+    __builtin_memcpy(&a, p, sizeof(a));
+    return a;
+  }
+  static LACUNA_INLINE F ToFloat(I a) { return __builtin_convertvector(a, F); }
+  template <int kBits>
+  static LACUNA_INLINE I ShiftLeft(I a) {
+    return a << kBits;
+  }
+  static LACUNA_INLINE B LoadB(const void* p) {
+    B a;
+    __builtin_memcpy(&a, p, sizeof(a));
+    return a;
+  }
+  static LACUNA_INLINE void StoreB(void* p, B a) { __builtin_memcpy(p, &a, sizeof(a)); }
+  static LACUNA_INLINE B LowNibbles(B a) { return a & 15; }
+  static LACUNA_INLINE B HighNibbles(B a) { return (a >> 4) & 15; }
+  static LACUNA_INLINE B Int8Codes(B a) { return a; }
+  static LACUNA_INLINE I Dot8(I acc, B w, B x) {
+    // In 16 bits the products of even and of odd bytes fit, and so do the sums of the two.
+    const W even = Even(w) * Even(x) + Odd(w) * Odd(x);
+    const I pairs = reinterpret_cast<I>(even);
+    return acc + ((pairs << 16) >> 16) + (pairs >> 16);
+  }
+  static LACUNA_INLINE I Dot4(I acc, B w, B x) { return Dot8(acc, w, x); }
+  static LACUNA_INLINE F Int8ToFloat(const void* p) {
+    int8_t codes[kLanes];
+    __builtin_memcpy(codes, p, sizeof(codes));
+    return F{float(codes[0]), float(codes[1]), float(codes[2]), float(codes[3])};
+  }
+  static LACUNA_INLINE void Int4ToFloat(const void* p, F* low, F* high) {
+    uint8_t codes[kLanes];
+    __builtin_memcpy(codes, p, sizeof(codes));
+    for (int i = 0; i < kLanes; ++i) {
+      (*low)[i] = static_cast<float>((codes[i] & 15) - 8);
+      (*high)[i] = static_cast<float>((codes[i] >> 4) - 8);
+    }
+  }
+  static LACUNA_INLINE F Repeat4(const float* p) { return Set(p[0]); }
+  static LACUNA_INLINE F MaxOf4(F a) { return Set(MaxLane(a)); }
+  static LACUNA_INLINE F SumOf4(F a) { return Set(Sum(a)); }
+  static LACUNA_INLINE F Select(F a, F b, F yes, F no) { return Select(a >= b, yes, no); }
+  static LACUNA_INLINE void StoreInt8(int8_t* p, F a) {
+    for (int i = 0; i < kLanes; ++i) {
+      p[i] = a[i] >= -128.0f && a[i] <= 127.0f ? static_cast<int8_t>(a[i]) : 0;
+    }
+  }
+
  private:
+  static LACUNA_INLINE W Even(B a) { return (reinterpret_cast<W>(a) << 8) >> 8; }
+  static LACUNA_INLINE W Odd(B a) { return reinterpret_cast<W>(a) >> 8; }
   static LACUNA_INLINE F Select(I mask, F yes, F no) {
     return reinterpret_cast<F>((mask & reinterpret_cast<I>(yes)) |
                                (~mask & reinterpret_cast<I>(no)));

@@ -9,6 +9,7 @@ namespace lacuna {
 extern const KernelTable kGenericTable;
 extern const KernelTable kAvx2Table;
 extern const KernelTable kAvx512Table;
+extern const KernelTable kAvx512VnniTable;
 
 }  // namespace lacuna
 

@@ -30,6 +30,23 @@
 //                              writes base + i for each lane i with a != 0 (a NaN counts),
 //                              ascending, possibly garbage after them up to kLanes; returns how
 //                              many
+// and, for quantized rows (kernels/base/quantized_row.h),
+//   I                          kLanes int32; + and - are the compiler's own on vectors
+//   B                          4 * kLanes bytes in the same register
+//   kInt8Offset                what Int8Codes adds to int8 codes: 128 or 0
+//   kDotTokens                 tokens per register tile of integer dot products
+//   LoadI(int32_t*)  ToFloat(I)
+//   LoadB(p)  LowNibbles(B)  HighNibbles(B)
+//   Int8Codes(B)               int8 codes of weights in the form that Dot8 takes
+//   Dot8(acc, w, x)            acc + the sums of 4 neighbouring products w * x: x int8 in
+//   Dot4(acc, w, x)            [-127, 127], w from Int8Codes, or for Dot4 in [0, 15]
+//   Int8ToFloat(p)             kLanes int8
+//   Int4ToFloat(p, F* low, F* high)
+//                              the nibbles of kLanes bytes, less 8
+//   Repeat4(float* p)          kLanes / 4 floats, each 4 times
+//   MaxOf4(a)  SumOf4(a)       in each lane the maximum, or sum, of its aligned group of 4
+//   Select(a, b, yes, no)      yes where a >= b, else no
+//   StoreInt8(int8_t* p, a)    integers in [-128, 127]; a NaN gives any
 
 #define LACUNA_INLINE inline __attribute__((always_inline))
 #define LACUNA_INLINE_LAMBDA __attribute__((always_inline))
@@ -45,6 +62,16 @@ namespace lacuna {
 // The upper half of a float32.
 struct Bf16 {
   uint16_t bits;
+};
+
+// Rows of quantized codes, as template arguments beside float and Bf16.
+struct Int8 {
+  static constexpr DType kType = DType::kInt8;
+  static constexpr int64_t kVectors = 1;  // vectors of 64 elements in 64 bytes
+};
+struct Int4 {
+  static constexpr DType kType = DType::kInt4;
+  static constexpr int64_t kVectors = 2;
 };
 
 // The first n elements at p (0 < n <= kLanes), in the first lanes; `pad` in the others.
@@ -94,17 +121,28 @@ LACUNA_INLINE void Prefetch(const void* row, int64_t i) {
   }
 }
 
+// Fetches share `part` of `parts` of rows of some bytes into the L2 cache.
+LACUNA_INLINE void FetchRows(const void* const* rows, int64_t n, int64_t bytes, int64_t part,
+                             int64_t parts) {
+  const int64_t lines = CeilDiv(bytes, 64);
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t line = lines * part / parts; line < lines * (part + 1) / parts; ++line) {
+      __builtin_prefetch(static_cast<const char*>(rows[i]) + line * 64, 0, 2);
+    }
+  }
+}
+
 // Row pointers prepared at a time.
 inline constexpr int64_t kRowBatch = 512;
 
 // Calls f(first, rows, n) for runs of at most kRowBatch rows of [row_begin, row_end).
-template <class W, class Function>
+template <class Function>
 LACUNA_INLINE void ForRowBatches(const RowMatrix& w, int64_t row_begin, int64_t row_end,
-                                 int64_t col_begin, Function f) {
+                                 Function f) {
   const void* rows[kRowBatch];
   for (int64_t r = row_begin; r < row_end; r += kRowBatch) {
     const int64_t n = row_end - r < kRowBatch ? row_end - r : kRowBatch;
-    for (int64_t i = 0; i < n; ++i) rows[i] = static_cast<const W*>(w.row(r + i)) + col_begin;
+    for (int64_t i = 0; i < n; ++i) rows[i] = w.row(r + i);
     f(r, rows, n);
   }
 }

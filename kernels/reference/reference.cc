@@ -6,24 +6,55 @@
 
 namespace lacuna::reference {
 
-double Element(DType dtype, const void* row, int64_t i) {
-  const char* p = static_cast<const char*>(row) + RowBytes(dtype, i);
-  uint32_t bits = 0;
-  if (dtype == DType::kF32) {
-    std::memcpy(&bits, p, 4);
-  } else {
-    uint16_t upper;
-    std::memcpy(&upper, p, 2);
-    bits = static_cast<uint32_t>(upper) << 16;
-  }
-  float value;
-  std::memcpy(&value, &bits, 4);
+namespace {
+
+template <typename T>
+T Load(const void* base, int64_t offset) {
+  T value;
+  std::memcpy(&value, static_cast<const char*>(base) + offset, sizeof(value));
   return value;
 }
 
-double Dot(const float* x, DType dtype, const void* row, int64_t k) {
+double FromBf16(uint16_t bits) {
+  const uint32_t wide = uint32_t{bits} << 16;
+  return Load<float>(&wide, 0);
+}
+
+// In a quantized row: the vector of element i, its place there, and its group among all groups.
+struct Place {
+  explicit Place(int64_t i)
+      : vector(i / 64),
+        in_vector(i % 64),
+        group(vector / kBlockVectors * kBlockGroups + in_vector / 4) {}
+  int64_t vector, in_vector, group;
+};
+
+}  // namespace
+
+double Element(DType dtype, const void* row, int64_t cols, int64_t i) {
+  if (dtype == DType::kF32) return Load<float>(row, i * 4);
+  if (dtype == DType::kBf16) return FromBf16(Load<uint16_t>(row, i * 2));
+  const Place place(i);
+  const double scale = FromBf16(Load<uint16_t>(row, CodeBytes(dtype, cols) + place.group * 2));
+  if (dtype == DType::kInt8) return scale * Load<int8_t>(row, i);
+  const uint8_t pair = Load<uint8_t>(row, place.vector / 2 * 64 + place.in_vector);
+  return scale * ((place.vector % 2 == 0 ? pair & 15 : pair >> 4) - 8);
+}
+
+double ActivationScale(const void* x, int64_t n, int64_t i) {
+  return Load<float>(x, EvenVectors(n) * 64 + Place(i).group * 4);
+}
+
+double ActivationElement(DType weights, const void* x, int64_t n, int64_t i) {
+  if (!IsQuantized(weights)) return Load<float>(x, i * 4);
+  return ActivationScale(x, n, i) * Load<int8_t>(x, i);
+}
+
+double Dot(const void* x, DType dtype, const void* row, int64_t k) {
   double sum = 0;
-  for (int64_t i = 0; i < k; ++i) sum += x[i] * Element(dtype, row, i);
+  for (int64_t i = 0; i < k; ++i) {
+    sum += ActivationElement(dtype, x, k, i) * Element(dtype, row, k, i);
+  }
   return sum;
 }
 
@@ -31,7 +62,7 @@ std::vector<double> Axpy(DType dtype, const float* a, const void* const* rows, i
                          int64_t cols) {
   std::vector<double> y(cols, 0.0);
   for (int64_t i = 0; i < n; ++i) {
-    for (int64_t c = 0; c < cols; ++c) y[c] += a[i] * Element(dtype, rows[i], c);
+    for (int64_t c = 0; c < cols; ++c) y[c] += a[i] * Element(dtype, rows[i], cols, c);
   }
   return y;
 }

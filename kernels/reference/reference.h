@@ -10,10 +10,16 @@
 // Arguments are those of the kernel; inputs stay untouched and results are returned.
 namespace lacuna::reference {
 
-// Element i of a row of the given type.
-double Element(DType dtype, const void* row, int64_t i);
+// Element i of a row of `cols` weights of the given type.
+double Element(DType dtype, const void* row, int64_t cols, int64_t i);
 
-double Dot(const float* x, DType dtype, const void* row, int64_t k);
+// Element i of one token's activations in the form that weights of the given type are multiplied
+// with; and the scale of its group, for types that have one.
+double ActivationElement(DType weights, const void* x, int64_t n, int64_t i);
+double ActivationScale(const void* x, int64_t n, int64_t i);
+
+// x in that form.
+double Dot(const void* x, DType dtype, const void* row, int64_t k);
 
 // The sum over i in [0, n) of a[i] * rows[i][c], for c in [0, cols).
 std::vector<double> Axpy(DType dtype, const float* a, const void* const* rows, int64_t n,

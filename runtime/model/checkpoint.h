@@ -11,7 +11,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "kernels/base/dtype.h"
+#include "kernels/base/quantized_row.h"
 #include "runtime/model/safetensors.h"
 
 namespace lacuna {

@@ -24,8 +24,8 @@ class CheckpointSource : public WeightSource {
   absl::Status Read(Tensor tensor, int32_t layer, DType as, std::byte* out,
                     int64_t row_stride) const override;
 
-  // The type that `--weights=auto` keeps: bf16 if the embedding is stored as bf16, else f32.
-  DType stored_dtype() const;
+  // bf16 if the embedding is stored as bf16, else f32: what `--weights=auto` keeps.
+  DType stored_dtype() const override;
 
  private:
   CheckpointSource(const ModelConfig& config, std::unique_ptr<Checkpoint> checkpoint)

@@ -8,10 +8,10 @@
 namespace lacuna {
 namespace {
 
-// Neurons per pass over the tokens: 128 rows of a 4096-wide bf16 model are 1 MiB, which stays in
-// the second-level cache while every token of the group visits them.
-constexpr int64_t kNeuronsPerPass = 128;
-// Parts of the neuron and column ranges start at multiples of a cache line of floats.
+// Bytes of `up` rows that a batch visits token by token before it goes on to the next rows, and
+// which are fetched meanwhile: both fit into a second-level cache of 2 MiB.
+constexpr int64_t kPassBytes = 512 * 1024;
+// Neurons per thread come in multiples of a cache line of floats.
 constexpr int64_t kGrain = 16;
 
 // An underflowed sum can be -0, and adding the zero products of the dense path makes it +0. Adding
@@ -31,25 +31,41 @@ Ffn::Ffn(const KernelTable* kernels, ThreadPool* pool, int64_t hidden, int64_t n
       hidden_(hidden),
       neurons_(neurons),
       activation_(activation),
-      masks_(neurons),
+      is_active_(neurons),
+      position_of_(neurons),
       scratch_(pool->threads()) {
   for (Scratch& s : scratch_) {
-    s.indices.resize(neurons + kGrain);
     s.rows.resize(neurons);
+    s.ahead.resize(neurons);
     s.values.resize(neurons);
     s.active.resize(kMaxTokens);
   }
 }
 
+void Ffn::Reserve(int64_t tokens) {
+  if (static_cast<int64_t>(lists_.size()) >= tokens) return;
+  gates_.resize(tokens * neurons_);
+  // Each thread lists its neurons with some room to spare.
+  const int64_t room = neurons_ + kGrain * pool_->threads();
+  list_storage_.resize(tokens * 2 * room);
+  value_storage_.resize(tokens * room);
+  lists_.resize(tokens);
+  for (int64_t t = 0; t < tokens; ++t) {
+    lists_[t].neurons = &list_storage_[2 * t * room];
+    lists_[t].positions = &list_storage_[(2 * t + 1) * room];
+    lists_[t].values = &value_storage_[t * room];
+  }
+}
+
 Ffn::Result Ffn::Run(const LayerWeights& weights, const float* x, int64_t tokens, FfnMode mode,
                      float* y, absl::Span<int64_t> active) {
-  if (static_cast<int64_t>(x1_.size()) < tokens * neurons_) x1_.resize(tokens * neurons_);
-  ComputeGate(weights.gate, x, tokens, active);
-  FfnLoad load = LoadOf(weights, tokens);
-  for (int64_t t = 0; t < tokens; ++t) load.active += active[t];
-  const FfnDecision decision = ChooseFfnPath(mode, activation_.has_zeros(), cost_, load);
-  UpDown(weights, x, tokens, decision.path, y);
-  return {decision, load.union_active};
+  Reserve(tokens);
+  x_.Set(*kernels_, pool_, weights.gate.dtype, x, tokens, hidden_);
+  ComputeGate(weights.gate, tokens, active);
+  const FfnDecision decision =
+      ChooseFfnPath(mode, activation_.has_zeros(), cost_, LoadOf(weights, tokens));
+  UpDown(weights, tokens, decision.path, y);
+  return {decision, static_cast<int64_t>(union_.size())};
 }
 
 FfnLoad Ffn::LoadOf(const LayerWeights& weights, int64_t tokens) const {
@@ -57,19 +73,19 @@ FfnLoad Ffn::LoadOf(const LayerWeights& weights, int64_t tokens) const {
   load.tokens = tokens;
   load.neurons = neurons_;
   load.union_active = static_cast<int64_t>(union_.size());
+  for (int64_t t = 0; t < tokens; ++t) load.active += lists_[t].size;
   load.hidden = hidden_;
   load.row_bytes = (weights.up.bytes() + weights.down.bytes()) / neurons_;
   return load;
 }
 
-void Ffn::UpDown(const LayerWeights& weights, const float* x, int64_t tokens, FfnPath path,
-                 float* y) {
+void Ffn::UpDown(const LayerWeights& weights, int64_t tokens, FfnPath path, float* y) {
   std::memset(y, 0, tokens * hidden_ * sizeof(float));
   if (path == FfnPath::kSparse) {
-    if (!weights.up.empty()) UpSparse(weights.up, x, tokens);
+    UpSparse(weights.up, tokens);
     DownSparse(weights.down, tokens, y);
   } else {
-    if (!weights.up.empty()) UpDense(weights.up, x, tokens);
+    if (!weights.up.empty()) UpDense(weights.up, tokens);
     DownDense(weights.down, tokens, y);
   }
 }
@@ -79,14 +95,16 @@ void Ffn::Calibrate(absl::Span<const LayerWeights> layers) {
   constexpr int kRepeats = 3;
   const std::vector<float> x(kBatch * hidden_, 0.01f);
   std::vector<float> y(kBatch * hidden_);
+  Reserve(kBatch);
+  x_.Set(*kernels_, pool_, layers[0].gate.dtype, x.data(), kBatch, hidden_);
   size_t next_layer = 0;  // layers take turns, so that their weights are not in the caches
   const auto seconds = [&](int64_t tokens, FfnPath path) {
     double best = std::numeric_limits<double>::infinity();
     for (int repeat = 0; repeat < kRepeats; ++repeat) {
-      x1_.assign(tokens * neurons_, 0.01f);  // small, so that nothing overflows
+      std::fill(gates_.begin(), gates_.end(), 0.01f);  // small, so that nothing overflows
       const LayerWeights& weights = layers[next_layer++ % layers.size()];
       const auto start = std::chrono::steady_clock::now();
-      UpDown(weights, x.data(), tokens, path, y.data());
+      UpDown(weights, tokens, path, y.data());
       const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
       best = std::min(best, elapsed.count());
     }
@@ -94,14 +112,19 @@ void Ffn::Calibrate(absl::Span<const LayerWeights> layers) {
   };
   // One neuron in `period` is active, another one for each token.
   const auto activate = [&](int64_t tokens, int64_t period) {
-    std::fill(masks_.begin(), masks_.end(), 0);
+    for (Scratch& s : scratch_) s.listed.clear();
+    std::fill(is_active_.begin(), is_active_.end(), 0);
     for (int64_t t = 0; t < tokens; ++t) {
-      for (int64_t j = t % period; j < neurons_; j += period) masks_[j] |= TokenMask{1} << t;
+      lists_[t].size = 0;
+      for (int64_t j = t % period; j < neurons_; j += period) {
+        lists_[t].neurons[lists_[t].size++] = static_cast<int32_t>(j);
+        is_active_[j] = 1;
+      }
     }
-    union_.clear();
     for (int64_t j = 0; j < neurons_; ++j) {
-      if (masks_[j] != 0) union_.push_back(static_cast<int32_t>(j));
+      if (is_active_[j] != 0) scratch_[0].listed.push_back(static_cast<int32_t>(j));
     }
+    FindUnion(tokens);
     return LoadOf(layers[0], tokens);
   };
   const FfnLoad one = activate(1, 9);
@@ -121,102 +144,127 @@ void Ffn::Calibrate(absl::Span<const LayerWeights> layers) {
       std::max(at_ninth - pairs / 9, 0.0) / static_cast<double>(kBatch * neurons_);
 }
 
-void Ffn::ComputeGate(const RowMatrix& gate, const float* x, int64_t tokens,
-                      absl::Span<int64_t> active) {
+void Ffn::ComputeGate(const RowMatrix& gate, int64_t tokens, absl::Span<int64_t> active) {
   for (Scratch& s : scratch_) {
     s.listed.clear();
     std::fill(s.active.begin(), s.active.end(), 0);
   }
   pool_->ParallelFor(neurons_, kGrain, [&](int64_t begin, int64_t end, int thread) {
     Scratch& s = scratch_[thread];
-    kernels_->linear[static_cast<int>(gate.dtype)](x, hidden_, tokens, gate, begin, end, nullptr,
-                                                   x1_.data(), neurons_);
-    std::fill(masks_.begin() + begin, masks_.begin() + end, 0);
+    kernels_->linear[static_cast<int>(gate.dtype)](x_.data(), x_.stride(), tokens, gate, begin, end,
+                                                   nullptr, gates_.data(), neurons_);
+    std::fill(is_active_.begin() + begin, is_active_.begin() + end, 0);
     for (int64_t t = 0; t < tokens; ++t) {
-      const int64_t n = kernels_->activate(activation_, &x1_[t * neurons_ + begin], end - begin,
-                                           static_cast<int32_t>(begin), s.indices.data());
-      for (int64_t i = 0; i < n; ++i) masks_[s.indices[i]] |= TokenMask{1} << t;
-      s.active[t] = n;
+      // Each thread's part of the list, moved together below.
+      int32_t* part = lists_[t].neurons + begin + kGrain * thread;
+      s.active[t] = kernels_->activate(activation_, &gates_[t * neurons_ + begin], end - begin,
+                                       static_cast<int32_t>(begin), part);
+      for (int64_t i = 0; i < s.active[t]; ++i) is_active_[part[i]] = 1;
     }
     for (int64_t j = begin; j < end; ++j) {
-      if (masks_[j] != 0) s.listed.push_back(static_cast<int32_t>(j));
+      if (is_active_[j] != 0) s.listed.push_back(static_cast<int32_t>(j));
     }
   });
-  // Threads hold ascending ranges, so their lists in order are the whole list in order.
+  for (int64_t t = 0; t < tokens; ++t) {
+    ActiveList& list = lists_[t];
+    list.size = 0;
+    for (int thread = 0; thread < pool_->threads(); ++thread) {
+      const int64_t n = scratch_[thread].active[t];
+      if (n == 0) continue;
+      int64_t begin, end;
+      SplitRange(neurons_, kGrain, pool_->threads(), thread, &begin, &end);
+      std::memmove(list.neurons + list.size, list.neurons + begin + kGrain * thread,
+                   n * sizeof(int32_t));
+      list.size += n;
+    }
+    active[t] = list.size;
+  }
+  FindUnion(tokens);
+}
+
+// From the threads' lists, which hold ascending ranges.
+void Ffn::FindUnion(int64_t tokens) {
   union_.clear();
   for (const Scratch& s : scratch_) union_.insert(union_.end(), s.listed.begin(), s.listed.end());
-  for (int64_t t = 0; t < tokens; ++t) {
-    active[t] = 0;
-    for (const Scratch& s : scratch_) active[t] += s.active[t];
-  }
+  if (tokens == 1) return;
+  for (size_t i = 0; i < union_.size(); ++i) position_of_[union_[i]] = static_cast<int32_t>(i);
 }
 
-// The neurons of union_[begin, end) that are active for `token`; returns how many.
-int64_t Ffn::CollectActive(int64_t begin, int64_t end, int64_t token, int32_t* neurons) const {
-  int64_t n = 0;
-  for (int64_t i = begin; i < end; ++i) {
-    neurons[n] = union_[i];
-    n += (masks_[union_[i]] >> token) & 1;
-  }
-  return n;
-}
-
-void Ffn::UpSparse(const RowMatrix& up, const float* x, int64_t tokens) {
+// list.values = gate * up for every active neuron. Without `up` weights, the gate itself.
+void Ffn::UpSparse(const RowMatrix& up, int64_t tokens) {
+  const int64_t pass =
+      tokens == 1 || up.empty() ? neurons_ : std::max<int64_t>(kPassBytes / up.row_stride, kGrain);
   pool_->ParallelFor(union_.size(), 1, [&](int64_t begin, int64_t end, int thread) {
     Scratch& s = scratch_[thread];
-    const int64_t step = tokens == 1 ? end - begin : kNeuronsPerPass;
-    for (int64_t i = begin; i < end; i += step) {
+    std::fill(s.active.begin(), s.active.end(), -1);  // where in its list each token has come to
+    for (int64_t first = begin; first < end; first += pass) {
+      const int64_t last = std::min(end, first + pass);
+      // The next pass's rows are fetched in equal shares beside the tokens of this one.
+      const int64_t num_ahead = up.empty() ? 0 : std::min(end, last + pass) - last;
+      for (int64_t i = 0; i < num_ahead; ++i) s.ahead[i] = up.row(union_[last + i]);
       for (int64_t t = 0; t < tokens; ++t) {
-        const int64_t n = CollectActive(i, std::min(end, i + step), t, s.indices.data());
-        for (int64_t k = 0; k < n; ++k) s.rows[k] = up.row(s.indices[k]);
-        kernels_->dot_rows[static_cast<int>(up.dtype)](x + t * hidden_, hidden_, s.rows.data(), n,
-                                                       s.values.data());
-        float* x1 = &x1_[t * neurons_];
-        for (int64_t k = 0; k < n; ++k) x1[s.indices[k]] *= s.values[k];
+        ActiveList& list = lists_[t];
+        if (s.active[t] < 0) {
+          const int32_t* const neurons = list.neurons;
+          s.active[t] = std::lower_bound(neurons, neurons + list.size, union_[first]) - neurons;
+        }
+        const int64_t from = s.active[t];
+        int64_t to = from;
+        for (; to < list.size && list.neurons[to] <= union_[last - 1]; ++to) {
+          const int32_t neuron = list.neurons[to];
+          list.positions[to] = position_of_[neuron];
+          list.values[to] = gates_[t * neurons_ + neuron];
+          if (!up.empty()) s.rows[to - from] = up.row(neuron);
+        }
+        s.active[t] = to;
+        if (up.empty()) continue;
+        const int64_t share = num_ahead * t / tokens;
+        kernels_->dot_rows[static_cast<int>(up.dtype)](
+            x_.token(t), hidden_, s.rows.data(), to - from, s.ahead.data() + share,
+            num_ahead * (t + 1) / tokens - share, s.values.data());
+        for (int64_t i = from; i < to; ++i) list.values[i] *= s.values[i - from];
       }
     }
   });
 }
 
-void Ffn::UpDense(const RowMatrix& up, const float* x, int64_t tokens) {
+void Ffn::UpDense(const RowMatrix& up, int64_t tokens) {
   if (static_cast<int64_t>(up_.size()) < tokens * neurons_) up_.resize(tokens * neurons_);
   pool_->ParallelFor(neurons_, kGrain, [&](int64_t begin, int64_t end, int) {
-    kernels_->linear[static_cast<int>(up.dtype)](x, hidden_, tokens, up, begin, end, nullptr,
-                                                 up_.data(), neurons_);
+    kernels_->linear[static_cast<int>(up.dtype)](x_.data(), x_.stride(), tokens, up, begin, end,
+                                                 nullptr, up_.data(), neurons_);
     for (int64_t t = 0; t < tokens; ++t) {
       const float* u = &up_[t * neurons_];
-      float* x1 = &x1_[t * neurons_];
+      float* gate = &gates_[t * neurons_];
       // A zero gate stays a plain zero, as on the sparse path, whatever `u` is.
-      for (int64_t j = begin; j < end; ++j) x1[j] = x1[j] == 0.0f ? 0.0f : x1[j] * u[j];
+      for (int64_t j = begin; j < end; ++j) gate[j] = gate[j] == 0.0f ? 0.0f : gate[j] * u[j];
     }
   });
 }
 
 void Ffn::DownSparse(const RowMatrix& down, int64_t tokens, float* y) {
-  pool_->ParallelFor(hidden_, kGrain, [&](int64_t begin, int64_t end, int thread) {
-    Scratch& s = scratch_[thread];
-    const int64_t offset = RowBytes(down.dtype, begin);
-    const int64_t listed = static_cast<int64_t>(union_.size());
-    const int64_t step = tokens == 1 ? std::max<int64_t>(listed, 1) : kNeuronsPerPass;
-    for (int64_t i = 0; i < listed; i += step) {
-      for (int64_t t = 0; t < tokens; ++t) {
-        const int64_t n = CollectActive(i, std::min(listed, i + step), t, s.indices.data());
-        const float* x1 = &x1_[t * neurons_];
-        for (int64_t k = 0; k < n; ++k) {
-          s.rows[k] = static_cast<const std::byte*>(down.row(s.indices[k])) + offset;
-          s.values[k] = x1[s.indices[k]];
-        }
-        kernels_->axpy_rows[static_cast<int>(down.dtype)](s.values.data(), s.rows.data(), n,
-                                                          end - begin, y + t * hidden_ + begin);
-      }
+  union_rows_.resize(union_.size());
+  for (size_t i = 0; i < union_.size(); ++i) union_rows_[i] = down.row(union_[i]);
+  combinations_.resize(tokens);
+  for (int64_t t = 0; t < tokens; ++t) {
+    combinations_[t] = {lists_[t].positions, lists_[t].values, lists_[t].size};
+  }
+  const int type = static_cast<int>(down.dtype);
+  pool_->ParallelFor(hidden_, ColumnGrain(down.dtype), [&](int64_t begin, int64_t end, int) {
+    const int64_t rows = static_cast<int64_t>(union_rows_.size());
+    if (tokens == 1) {
+      kernels_->axpy_rows[type](lists_[0].values, union_rows_.data(), rows, hidden_, begin, end, y);
+    } else {
+      kernels_->axpy_lists[type](union_rows_.data(), rows, hidden_, combinations_.data(), tokens,
+                                 begin, end, y, hidden_);
     }
     MakeZerosPositive(y, tokens, hidden_, begin, end);
   });
 }
 
 void Ffn::DownDense(const RowMatrix& down, int64_t tokens, float* y) {
-  pool_->ParallelFor(hidden_, kGrain, [&](int64_t begin, int64_t end, int) {
-    kernels_->linear_transposed[static_cast<int>(down.dtype)](x1_.data(), neurons_, tokens, down,
+  pool_->ParallelFor(hidden_, ColumnGrain(down.dtype), [&](int64_t begin, int64_t end, int) {
+    kernels_->linear_transposed[static_cast<int>(down.dtype)](gates_.data(), neurons_, tokens, down,
                                                               begin, end, y, hidden_);
     MakeZerosPositive(y, tokens, hidden_, begin, end);
   });

@@ -7,6 +7,7 @@
 #include "absl/types/span.h"
 #include "kernels/base/kernel_table.h"
 #include "kernels/base/thread_pool.h"
+#include "runtime/model/activations.h"
 #include "runtime/model/ffn_dispatcher.h"
 #include "runtime/model/weights.h"
 
@@ -20,9 +21,7 @@ namespace lacuna {
 // Uses scratch memory of the object: for one thread at a time.
 class Ffn {
  public:
-  // Tokens of one group: one bit each in a neuron's mask.
-  static constexpr int64_t kMaxTokens = 64;
-  using TokenMask = uint64_t;
+  static constexpr int64_t kMaxTokens = KernelTable::kMaxListTokens;
 
   struct Result {
     FfnDecision decision;
@@ -44,24 +43,33 @@ class Ffn {
              absl::Span<int64_t> active);
 
  private:
-  void ComputeGate(const RowMatrix& gate, const float* x, int64_t tokens,
-                   absl::Span<int64_t> active);
-  // y = what the neurons give, from the gates in x1_ and the active list in masks_ and union_.
-  void UpDown(const LayerWeights& weights, const float* x, int64_t tokens, FfnPath path, float* y);
-  void UpSparse(const RowMatrix& up, const float* x, int64_t tokens);
-  void UpDense(const RowMatrix& up, const float* x, int64_t tokens);
+  // The active neurons of one token, ascending.
+  struct ActiveList {
+    int32_t* neurons;    // room for all neurons and some
+    int32_t* positions;  // where each neuron is in union_
+    float* values;       // gate * up
+    int64_t size;
+  };
+
+  // Fills gates_, lists_ and union_.
+  void ComputeGate(const RowMatrix& gate, int64_t tokens, absl::Span<int64_t> active);
+  void FindUnion(int64_t tokens);
+  // y = what the neurons give, from gates_, lists_ and union_.
+  void UpDown(const LayerWeights& weights, int64_t tokens, FfnPath path, float* y);
+  void UpSparse(const RowMatrix& up, int64_t tokens);
+  void UpDense(const RowMatrix& up, int64_t tokens);
   void DownSparse(const RowMatrix& down, int64_t tokens, float* y);
   void DownDense(const RowMatrix& down, int64_t tokens, float* y);
   FfnLoad LoadOf(const LayerWeights& weights, int64_t tokens) const;
-  int64_t CollectActive(int64_t begin, int64_t end, int64_t token, int32_t* neurons) const;
+  void Reserve(int64_t tokens);
 
   // What one thread needs to itself.
   struct Scratch {
-    std::vector<int32_t> indices;
-    std::vector<const void*> rows;
-    std::vector<float> values;
-    std::vector<int64_t> active;  // by token
-    std::vector<int32_t> listed;  // this thread's part of the active list
+    std::vector<const void*> rows;   // [neurons]
+    std::vector<const void*> ahead;  // [neurons]
+    std::vector<float> values;       // [neurons]
+    std::vector<int64_t> active;     // by token: neurons found by this thread
+    std::vector<int32_t> listed;     // this thread's part of the union
   };
 
   const KernelTable* const kernels_;
@@ -71,10 +79,17 @@ class Ffn {
   const Activation activation_;
   FfnCostModel cost_;
 
-  std::vector<float> x1_;         // [kMaxTokens, neurons]: gate, then gate * up
-  std::vector<float> up_;         // [kMaxTokens, neurons]: dense path only
-  std::vector<TokenMask> masks_;  // [neurons]: for which tokens a neuron is active
-  std::vector<int32_t> union_;    // active neurons, ascending
+  Activations x_;
+  std::vector<float> gates_;  // [tokens, neurons]; the dense path multiplies `up` into it
+  std::vector<float> up_;     // [tokens, neurons]: dense path only
+  std::vector<ActiveList> lists_;
+  std::vector<int32_t> list_storage_;
+  std::vector<float> value_storage_;
+  std::vector<uint8_t> is_active_;       // [neurons]: for any token
+  std::vector<int32_t> position_of_;     // [neurons]: in union_; only those in it are set
+  std::vector<int32_t> union_;           // neurons active for at least one token, ascending
+  std::vector<const void*> union_rows_;  // the `down` rows of union_
+  std::vector<RowCombination> combinations_;
   std::vector<Scratch> scratch_;  // by thread
 };
 

@@ -34,10 +34,8 @@ absl::StatusOr<DType> ChooseDType(const std::string& weights, DType stored) {
   if (weights == "auto") return stored;
   if (weights == "f32") return DType::kF32;
   if (weights == "bf16") return DType::kBf16;
-  if (weights == "int8" || weights == "int4") {
-    return absl::UnimplementedError(
-        absl::StrCat("--weights=", weights, " is not available yet; use auto, f32 or bf16"));
-  }
+  if (weights == "int8") return DType::kInt8;
+  if (weights == "int4") return DType::kInt4;
   return absl::InvalidArgumentError(
       absl::StrCat("--weights=", weights, ": want auto, f32, bf16, int8 or int4"));
 }
@@ -61,9 +59,11 @@ absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
 }  // namespace
 
 absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSource& source,
-                                       DType dtype, const LoadOptions& options) {
+                                       const LoadOptions& options) {
   const absl::Status status = CheckDevice(options.device);
   if (!status.ok()) return status;
+  absl::StatusOr<DType> dtype = ChooseDType(options.weights, source.stored_dtype());
+  if (!dtype.ok()) return dtype.status();
   const char* isa = std::getenv("LACUNA_ISA");
   absl::StatusOr<const KernelTable*> kernels = SelectCpuKernels(isa == nullptr ? "" : isa);
   if (!kernels.ok()) return kernels.status();
@@ -71,7 +71,7 @@ absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSo
   loaded.pool =
       std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : AvailableCpus());
   absl::StatusOr<ModelWeights> weights =
-      ModelWeights::Load(config, source, dtype, loaded.pool.get(), options.progress);
+      ModelWeights::Load(config, source, *dtype, **kernels, loaded.pool.get(), options.progress);
   if (!weights.ok()) return weights.status();
   auto model =
       std::make_unique<TransformerModel>(config, *std::move(weights), *kernels, loaded.pool.get());
@@ -95,9 +95,7 @@ absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options) {
   absl::StatusOr<std::unique_ptr<CheckpointSource>> source =
       CheckpointSource::Create(*config, *std::move(checkpoint));
   if (!source.ok()) return source.status();
-  absl::StatusOr<DType> dtype = ChooseDType(options.weights, (*source)->stored_dtype());
-  if (!dtype.ok()) return dtype.status();
-  absl::StatusOr<LoadedModel> loaded = BuildModel(*config, **source, *dtype, options);
+  absl::StatusOr<LoadedModel> loaded = BuildModel(*config, **source, options);
   if (loaded.ok()) loaded->tokenizer = *std::move(tokenizer);
   return loaded;
 }

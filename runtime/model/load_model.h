@@ -16,7 +16,7 @@ namespace lacuna {
 
 struct LoadOptions {
   std::string path;              // a Hugging Face directory
-  std::string weights = "auto";  // "auto" (as stored; f16 becomes f32), "f32", "bf16"
+  std::string weights = "auto";  // "auto" (as stored; f16 becomes f32), f32, bf16, int8, int4
   std::string device = "auto";   // "auto", "cpu", "cuda", "cuda:N"
   int threads = 0;               // 0: AvailableCpus()
   // Called now and then with the share of the weights that is loaded, in [0, 1]. May be empty.
@@ -36,10 +36,10 @@ struct LoadedModel {
 absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options);
 
 // The second half of LoadModel: reads weights from any source and makes the model, without a
-// tokenizer. Of `options`, `device`, `threads` and `progress` count, and the environment variable
-// LACUNA_ISA. Errors as above.
+// tokenizer. Of `options`, all but `path` count, and the environment variable LACUNA_ISA. Errors as
+// above.
 absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSource& source,
-                                       DType dtype, const LoadOptions& options);
+                                       const LoadOptions& options);
 
 }  // namespace lacuna
 

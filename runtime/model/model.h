@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "kernels/base/dtype.h"
+#include "kernels/base/quantized_row.h"
 #include "runtime/model/ffn_dispatcher.h"
 #include "runtime/model/kv_cache.h"
 #include "runtime/model/model_config.h"
@@ -65,9 +65,9 @@ struct ModelFacts {
   int64_t parameters = 0;
   int64_t weight_bytes = 0;       // in memory
   int64_t step_weight_bytes = 0;  // that one dense decode step reads
-  std::string weights;            // "f32", "bf16"
+  std::string weights;            // "f32", "bf16", "int8", "int4"
   std::string device;             // "cpu"
-  std::string isa;                // "avx512"
+  std::string isa;                // "avx512vnni"
   int threads = 0;
 };
 

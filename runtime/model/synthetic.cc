@@ -93,6 +93,8 @@ class SyntheticSource : public WeightSource {
     }
   }
 
+  DType stored_dtype() const override { return DType::kBf16; }
+
   absl::Status Read(Tensor tensor, int32_t layer, DType as, std::byte* out,
                     int64_t row_stride) const override {
     const int64_t hidden = config_.hidden_size;

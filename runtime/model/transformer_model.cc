@@ -11,6 +11,8 @@ namespace {
 
 // Rows per thread come in multiples of a cache line of float results.
 constexpr int64_t kRowGrain = 16;
+// Below this many tokens, what is done token by token takes less time than waking a thread.
+constexpr int64_t kTokenGrain = 4;
 
 class Stopwatch {
  public:
@@ -39,7 +41,7 @@ TransformerModel::TransformerModel(const ModelConfig& config, ModelWeights weigh
   facts_.parameters = weights_.parameters();
   facts_.weight_bytes = weights_.bytes();
   facts_.step_weight_bytes = weights_.step_bytes();
-  facts_.weights = DTypeName(weights_.embedding.dtype);
+  facts_.weights = DTypeName(weights_.layers[0].gate.dtype);
   facts_.device = "cpu";
   facts_.isa = kernels->isa;
   facts_.threads = pool->threads();
@@ -122,15 +124,18 @@ void TransformerModel::Embed(absl::Span<const SequenceChunk> chunks) {
 
 void TransformerModel::Normalize(const std::vector<float>& weight) {
   const int64_t n = config_.hidden_size;
-  for (size_t t = 0; t < tokens_.size(); ++t) {
-    kernels_->rms_norm(&hidden_[t * n], weight.data(), config_.norm_eps, n, &normed_[t * n]);
-  }
+  pool_->ParallelFor(tokens_.size(), kTokenGrain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      kernels_->rms_norm(&hidden_[t * n], weight.data(), config_.norm_eps, n, &normed_[t * n]);
+    }
+  });
 }
 
 void TransformerModel::Linear(const float* x, int64_t tokens, const RowMatrix& w, float* y) {
+  activations_.Set(*kernels_, pool_, w.dtype, x, tokens, w.cols);
   pool_->ParallelFor(w.rows, kRowGrain, [&](int64_t begin, int64_t end, int) {
-    kernels_->linear[static_cast<int>(w.dtype)](x, w.cols, tokens, w, begin, end, nullptr, y,
-                                                w.rows);
+    kernels_->linear[static_cast<int>(w.dtype)](activations_.data(), activations_.stride(), tokens,
+                                                w, begin, end, nullptr, y, w.rows);
   });
 }
 
@@ -150,21 +155,23 @@ void TransformerModel::RotateAndStore(absl::Span<const SequenceChunk> chunks, Kv
   const int64_t half = config_.head_dim / 2;
   const int64_t width = config_.q_dim() + 2 * config_.kv_dim();
   const size_t head_bytes = config_.head_dim * sizeof(float);
-  for (size_t t = 0; t < tokens_.size(); ++t) {
-    float* q = &qkv_[t * width];
-    const float* k = q + config_.q_dim();
-    const float* v = k + config_.kv_dim();
-    // Keys follow queries in memory, so one call rotates the heads of both.
-    kernels_->rope(q, &cos_[t * half], &sin_[t * half], config_.num_heads + config_.num_kv_heads,
-                   config_.head_dim);
-    const int32_t position = tokens_[t].position;
-    const int32_t block = chunks[tokens_[t].chunk].block_table[position / kv.block_size];
-    for (int32_t h = 0; h < config_.num_kv_heads; ++h) {
-      const int64_t at = kv.Offset(block, h, position % kv.block_size);
-      std::memcpy(kv.keys + at, k + h * config_.head_dim, head_bytes);
-      std::memcpy(kv.values + at, v + h * config_.head_dim, head_bytes);
+  pool_->ParallelFor(tokens_.size(), kTokenGrain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      float* q = &qkv_[t * width];
+      const float* k = q + config_.q_dim();
+      const float* v = k + config_.kv_dim();
+      // Keys follow queries in memory, so one call rotates the heads of both.
+      kernels_->rope(q, &cos_[t * half], &sin_[t * half], config_.num_heads + config_.num_kv_heads,
+                     config_.head_dim);
+      const int32_t position = tokens_[t].position;
+      const int32_t block = chunks[tokens_[t].chunk].block_table[position / kv.block_size];
+      for (int32_t h = 0; h < config_.num_kv_heads; ++h) {
+        const int64_t at = kv.Offset(block, h, position % kv.block_size);
+        std::memcpy(kv.keys + at, k + h * config_.head_dim, head_bytes);
+        std::memcpy(kv.values + at, v + h * config_.head_dim, head_bytes);
+      }
     }
-  }
+  });
 }
 
 void TransformerModel::Attend(absl::Span<const SequenceChunk> chunks, KvView kv) {

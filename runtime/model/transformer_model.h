@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "runtime/model/activations.h"
 #include "runtime/model/ffn.h"
 #include "runtime/model/model.h"
 #include "runtime/model/weights.h"
@@ -62,6 +63,7 @@ class TransformerModel : public Model {
   std::vector<float> qkv_;                  // [T, q_dim + 2 * kv_dim]
   std::vector<float> attended_;             // [T, q_dim]
   std::vector<float> block_out_;            // [T, hidden]: what a block adds to the residual
+  Activations activations_;                 // what Linear multiplies
   std::vector<std::vector<float>> scores_;  // by thread
   std::vector<float> logits_;               // [logit rows, vocab]
   std::vector<int64_t> active_;             // [T]: active neurons of one layer

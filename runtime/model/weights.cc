@@ -1,5 +1,6 @@
 #include "runtime/model/weights.h"
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -30,15 +31,41 @@ class Carver {
   DType dtype_;
 };
 
-// The storage is ours to fill until Load returns.
-std::byte* Fill(const RowMatrix& m, int64_t first_row = 0) {
-  return const_cast<std::byte*>(m.data) + first_row * m.row_stride;
-}
+// Reads tensors into matrices, converting them on the way. For one thread at a time.
+class MatrixReader {
+ public:
+  MatrixReader(const WeightSource& source, const KernelTable& kernels)
+      : source_(source), kernels_(kernels) {}
 
-absl::Status ReadMatrix(const WeightSource& source, Tensor tensor, int32_t layer,
-                        const RowMatrix& m, int64_t first_row = 0) {
-  return source.Read(tensor, layer, m.dtype, Fill(m, first_row), m.row_stride);
-}
+  // Fills `rows` rows of `m`, the first of them first_row, with the whole of a tensor.
+  absl::Status Read(Tensor tensor, int32_t layer, const RowMatrix& m, int64_t first_row,
+                    int64_t rows) {
+    std::byte* out = const_cast<std::byte*>(m.data) + first_row * m.row_stride;
+    if (!IsQuantized(m.dtype)) return source_.Read(tensor, layer, m.dtype, out, m.row_stride);
+    const DType stored = source_.stored_dtype();
+    const int64_t stride = RowBytes(stored, m.cols);
+    if (static_cast<int64_t>(floats_.size()) < rows * stride) floats_.resize(rows * stride);
+    const absl::Status status = source_.Read(tensor, layer, stored, floats_.data(), stride);
+    if (!status.ok()) return status;
+    row_.resize(m.cols);
+    for (int64_t r = 0; r < rows; ++r) {
+      kernels_.widen[static_cast<int>(stored)](floats_.data() + r * stride, m.cols, row_.data());
+      kernels_.quantize_weights[static_cast<int>(m.dtype)](row_.data(), m.cols,
+                                                           out + r * m.row_stride);
+    }
+    return absl::OkStatus();
+  }
+  absl::Status Read(Tensor tensor, int32_t layer, const RowMatrix& m) {
+    return Read(tensor, layer, m, 0, m.rows);
+  }
+  const WeightSource& source() const { return source_; }
+
+ private:
+  const WeightSource& source_;
+  const KernelTable& kernels_;
+  std::vector<std::byte> floats_;  // a tensor before it is quantized
+  std::vector<float> row_;
+};
 
 absl::Status ReadVector(const WeightSource& source, Tensor tensor, int32_t layer, int64_t n,
                         std::vector<float>* out) {
@@ -51,12 +78,25 @@ int64_t LayerBytes(const ModelConfig& c, DType dtype) {
   return rows * Stride(dtype, c.hidden_size) + c.hidden_size * Stride(dtype, c.q_dim());
 }
 
+// The embeddings and the lm_head: a small part of a large model, and what its first choices depend
+// on most.
+DType TableType(DType dtype) { return dtype == DType::kInt4 ? DType::kInt8 : dtype; }
+
 int64_t TableBytes(const ModelConfig& c, DType dtype) {
-  return c.vocab_size * Stride(dtype, c.hidden_size);
+  return c.vocab_size * Stride(TableType(dtype), c.hidden_size);
 }
 
-absl::Status LoadLayer(const ModelConfig& c, const WeightSource& source, DType dtype, int32_t layer,
+// The largest tensor of a layer as stored, once for each thread, or a table on one thread.
+int64_t QuantizingBytes(const ModelConfig& c, const WeightSource& source, const ThreadPool& pool) {
+  const int64_t in_layer = std::max<int64_t>(c.ffn_size, c.q_dim()) * c.hidden_size;
+  const int64_t threads = std::min<int64_t>(pool.threads(), c.num_layers);
+  return RowBytes(source.stored_dtype(),
+                  std::max(in_layer * threads, int64_t{c.vocab_size} * c.hidden_size));
+}
+
+absl::Status LoadLayer(const ModelConfig& c, DType dtype, int32_t layer, MatrixReader* reader,
                        LayerWeights* w) {
+  const WeightSource& source = reader->source();
   const int64_t qkv_rows = c.q_dim() + 2 * c.kv_dim();
   const int64_t stride = Stride(dtype, c.hidden_size);
   absl::StatusOr<AlignedBuffer> storage = AlignedBuffer::Allocate(
@@ -77,23 +117,23 @@ absl::Status LoadLayer(const ModelConfig& c, const WeightSource& source, DType d
   status.Update(
       ReadVector(source, Tensor::kAttentionNorm, layer, c.hidden_size, &w->attention_norm));
   status.Update(ReadVector(source, Tensor::kFfnNorm, layer, c.hidden_size, &w->ffn_norm));
-  status.Update(ReadMatrix(source, Tensor::kQ, layer, w->qkv));
-  status.Update(ReadMatrix(source, Tensor::kK, layer, w->qkv, c.q_dim()));
-  status.Update(ReadMatrix(source, Tensor::kV, layer, w->qkv, c.q_dim() + c.kv_dim()));
-  status.Update(ReadMatrix(source, Tensor::kO, layer, w->o));
-  status.Update(ReadMatrix(source, Tensor::kGate, layer, w->gate));
-  status.Update(ReadMatrix(source, Tensor::kUp, layer, w->up));
-  status.Update(ReadMatrix(source, Tensor::kDown, layer, w->down));
+  status.Update(reader->Read(Tensor::kQ, layer, w->qkv, 0, c.q_dim()));
+  status.Update(reader->Read(Tensor::kK, layer, w->qkv, c.q_dim(), c.kv_dim()));
+  status.Update(reader->Read(Tensor::kV, layer, w->qkv, c.q_dim() + c.kv_dim(), c.kv_dim()));
+  status.Update(reader->Read(Tensor::kO, layer, w->o));
+  status.Update(reader->Read(Tensor::kGate, layer, w->gate));
+  status.Update(reader->Read(Tensor::kUp, layer, w->up));
+  status.Update(reader->Read(Tensor::kDown, layer, w->down));
   return status;
 }
 
-absl::Status LoadTable(const ModelConfig& c, const WeightSource& source, DType dtype, Tensor tensor,
+absl::Status LoadTable(const ModelConfig& c, DType dtype, Tensor tensor, MatrixReader* reader,
                        AlignedBuffer* storage, RowMatrix* matrix) {
   absl::StatusOr<AlignedBuffer> buffer = AlignedBuffer::Allocate(TableBytes(c, dtype));
   if (!buffer.ok()) return buffer.status();
   *storage = *std::move(buffer);
-  *matrix = Carver(storage->data(), dtype).Take(c.vocab_size, c.hidden_size);
-  return ReadMatrix(source, tensor, 0, *matrix);
+  *matrix = Carver(storage->data(), TableType(dtype)).Take(c.vocab_size, c.hidden_size);
+  return reader->Read(tensor, 0, *matrix);
 }
 
 }  // namespace
@@ -128,26 +168,30 @@ int64_t ModelWeights::BytesFor(const ModelConfig& config, DType dtype) {
 
 absl::StatusOr<ModelWeights> ModelWeights::Load(const ModelConfig& config,
                                                 const WeightSource& source, DType dtype,
-                                                ThreadPool* pool,
+                                                const KernelTable& kernels, ThreadPool* pool,
                                                 const std::function<void(double)>& progress) {
-  const int64_t needed = BytesFor(config, dtype);
+  const int64_t needed =
+      BytesFor(config, dtype) + (IsQuantized(dtype) ? QuantizingBytes(config, source, *pool) : 0);
   const int64_t available = AvailableMemoryBytes();
   if (needed > available) {
-    return absl::ResourceExhaustedError(absl::StrCat("the weights take ", needed >> 20, " MiB as ",
-                                                     DTypeName(dtype), ", ", available >> 20,
-                                                     " MiB of memory are available"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("loading the weights takes ", needed >> 20, " MiB as ", DTypeName(dtype), ", ",
+                     available >> 20, " MiB of memory are available"));
   }
   ModelWeights weights;
   weights.layers.resize(config.num_layers);
   absl::Status status =
       ReadVector(source, Tensor::kFinalNorm, 0, config.hidden_size, &weights.final_norm);
-  status.Update(LoadTable(config, source, dtype, Tensor::kEmbedding, &weights.embedding_storage,
-                          &weights.embedding));
-  if (config.tie_embeddings) {
-    weights.lm_head = weights.embedding;
-  } else {
-    status.Update(LoadTable(config, source, dtype, Tensor::kLmHead, &weights.lm_head_storage,
-                            &weights.lm_head));
+  {
+    MatrixReader reader(source, kernels);
+    status.Update(LoadTable(config, dtype, Tensor::kEmbedding, &reader, &weights.embedding_storage,
+                            &weights.embedding));
+    if (config.tie_embeddings) {
+      weights.lm_head = weights.embedding;
+    } else {
+      status.Update(LoadTable(config, dtype, Tensor::kLmHead, &reader, &weights.lm_head_storage,
+                              &weights.lm_head));
+    }
   }
   if (!status.ok()) return status;
 
@@ -156,8 +200,9 @@ absl::StatusOr<ModelWeights> ModelWeights::Load(const ModelConfig& config,
   std::atomic<int32_t> done{0};
   std::atomic<bool> failed{false};
   pool->Run([&](int thread) {
+    MatrixReader reader(source, kernels);
     for (int32_t layer; !failed && (layer = next.fetch_add(1)) < config.num_layers;) {
-      errors[thread] = LoadLayer(config, source, dtype, layer, &weights.layers[layer]);
+      errors[thread] = LoadLayer(config, dtype, layer, &reader, &weights.layers[layer]);
       if (!errors[thread].ok()) failed = true;
       const double share = ++done / static_cast<double>(config.num_layers);
       if (thread == 0 && progress && share < 1) progress(share);

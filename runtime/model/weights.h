@@ -8,7 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/base/aligned_buffer.h"
-#include "kernels/base/row_matrix.h"
+#include "kernels/base/kernel_table.h"
 #include "kernels/base/thread_pool.h"
 #include "runtime/model/model_config.h"
 
@@ -34,8 +34,10 @@ enum class Tensor : uint8_t {
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
-  // Writes all rows of a tensor as `as`, row r at out + r * row_stride bytes. `layer` is ignored
-  // for the first three tensors.
+  // The float type, f32 or bf16, that loses nothing of what is stored, or nearly nothing.
+  virtual DType stored_dtype() const = 0;
+  // Writes all rows of a tensor as `as`, a float type, row r at out + r * row_stride bytes. `layer`
+  // is ignored for the first three tensors.
   virtual absl::Status Read(Tensor tensor, int32_t layer, DType as, std::byte* out,
                             int64_t row_stride) const = 0;
 };
@@ -70,14 +72,16 @@ struct ModelWeights {
   // Bytes that one dense decode step of one token reads.
   int64_t step_bytes() const;
 
-  // Memory that Load will take.
+  // Memory that the weights will take; Load takes more for a while if it quantizes them.
   static int64_t BytesFor(const ModelConfig& config, DType dtype);
 
-  // Reads layer by layer on the threads of `pool`. `progress` is called on the calling thread with
-  // growing shares in [0, 1], at last 1; may be empty. First error wins. RESOURCE_EXHAUSTED, before
-  // anything is read, if the machine has less memory available than BytesFor.
+  // Reads layer by layer on the threads of `pool`; int8 and int4 weights are quantized on the way.
+  // `progress` is called on the calling thread with growing shares in [0, 1], at last 1; may be
+  // empty. First error wins. RESOURCE_EXHAUSTED, before anything is read, if the machine has less
+  // memory available than BytesFor.
   static absl::StatusOr<ModelWeights> Load(const ModelConfig& config, const WeightSource& source,
-                                           DType dtype, ThreadPool* pool,
+                                           DType dtype, const KernelTable& kernels,
+                                           ThreadPool* pool,
                                            const std::function<void(double)>& progress);
 };
 

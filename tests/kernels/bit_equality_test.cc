@@ -12,18 +12,35 @@ class BitEqualityTest : public IsaDTypeTest {
   std::vector<float> DotOneByOne(const std::vector<float>& x, int64_t tokens,
                                  const TestMatrix& w) const {
     const int64_t rows = w.view().rows, k = w.view().cols;
+    const TestActivations xs(kernels(), dtype(), x, tokens, k);
     std::vector<float> y(tokens * rows);
     for (int64_t i = 0; i < tokens * rows; ++i) {
-      kernels().dot_rows[type_index()](x.data() + i / rows * k, k, w.rows() + i % rows, 1, &y[i]);
+      kernels().dot_rows[type_index()](xs.token(i / rows), k, w.rows() + i % rows, 1, nullptr, 0,
+                                       &y[i]);
     }
     return y;
   }
 
+  std::vector<float> DotRows(const std::vector<float>& x, const void* const* rows,
+                             int64_t n) const {
+    const int64_t k = static_cast<int64_t>(x.size());
+    const TestActivations xs(kernels(), dtype(), x, 1, k);
+    std::vector<float> out(n);
+    kernels().dot_rows[type_index()](xs.token(0), k, rows, n, nullptr, 0, out.data());
+    return out;
+  }
+
+  // Rows [begin, end) only, if given.
+  void Linear(const std::vector<float>& x, int64_t tokens, const TestMatrix& w, int64_t begin,
+              int64_t end, const float* bias, std::vector<float>* y) const {
+    const TestActivations xs(kernels(), dtype(), x, tokens, w.view().cols);
+    kernels().linear[type_index()](xs.token(0), xs.stride(), tokens, w.view(), begin, end, bias,
+                                   y->data(), w.view().rows);
+  }
   std::vector<float> Linear(const std::vector<float>& x, int64_t tokens,
                             const TestMatrix& w) const {
-    const int64_t rows = w.view().rows, k = w.view().cols;
-    std::vector<float> y(tokens * rows);
-    kernels().linear[type_index()](x.data(), k, tokens, w.view(), 0, rows, nullptr, y.data(), rows);
+    std::vector<float> y(tokens * w.view().rows);
+    Linear(x, tokens, w, 0, w.view().rows, nullptr, &y);
     return y;
   }
 
@@ -32,7 +49,7 @@ class BitEqualityTest : public IsaDTypeTest {
                                   std::vector<float> y) const {
     const int64_t rows = w.view().rows, cols = w.view().cols;
     for (int64_t i = 0; i < tokens * rows; ++i) {
-      kernels().axpy_rows[type_index()](&a[i], w.rows() + i % rows, 1, cols,
+      kernels().axpy_rows[type_index()](&a[i], w.rows() + i % rows, 1, cols, 0, cols,
                                         y.data() + i / rows * cols);
     }
     return y;
@@ -49,7 +66,7 @@ LACUNA_TEST_EVERY_ISA_AND_DTYPE(BitEqualityTest);
 
 TEST_P(BitEqualityTest, LinearIsDotRowsForEveryTile) {
   for (int64_t k : {7, 40, 1100}) {
-    for (int64_t tokens = 1; tokens <= 17; ++tokens) {
+    for (int64_t tokens : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17}) {
       const std::vector<float> x = RandomFloats(tokens * k, 1);
       for (int64_t rows = 1; rows <= 17; ++rows) {
         const TestMatrix w(dtype(), rows, k, 2);
@@ -64,15 +81,13 @@ TEST_P(BitEqualityTest, DotRowsOfManyIsDotRowsOfOne) {
   for (int64_t rows = 1; rows <= 17; ++rows) {
     const TestMatrix w(dtype(), rows, 1100, 3);
     const std::vector<float> x = RandomFloats(1100, 4);
-    std::vector<float> out(rows);
-    kernels().dot_rows[type_index()](x.data(), 1100, w.rows(), rows, out.data());
-    ASSERT_TRUE(SameBits(out, DotOneByOne(x, 1, w))) << "rows " << rows;
+    ASSERT_TRUE(SameBits(DotRows(x, w.rows(), rows), DotOneByOne(x, 1, w))) << "rows " << rows;
   }
 }
 
 TEST_P(BitEqualityTest, LinearTransposedIsAxpyRowsForEveryTile) {
-  for (int64_t cols : {1, 40, 67, 150}) {
-    for (int64_t tokens = 1; tokens <= 17; ++tokens) {
+  for (int64_t cols : {1, 40, 67, 150, 600}) {
+    for (int64_t tokens : {1, 2, 3, 5, 6, 7, 12, 13, 17}) {
       for (int64_t rows : {1, 2, 7, 8, 9, 17, 140}) {
         const std::vector<float> a = RandomFloats(tokens * rows, 5);
         const std::vector<float> y = RandomFloats(tokens * cols, 6);
@@ -99,19 +114,60 @@ TEST_P(BitEqualityTest, ListOfActiveNeuronsIsIdentityList) {
   const int64_t n = static_cast<int64_t>(active.size());
 
   std::vector<float> dense(kHidden, 0.0f), sparse(kHidden, 0.0f);
-  kernels().axpy_rows[type_index()](a.data(), w.rows(), kNeurons, kHidden, dense.data());
-  kernels().axpy_rows[type_index()](active.data(), active_rows.data(), n, kHidden, sparse.data());
+  kernels().axpy_rows[type_index()](a.data(), w.rows(), kNeurons, kHidden, 0, kHidden,
+                                    dense.data());
+  kernels().axpy_rows[type_index()](active.data(), active_rows.data(), n, kHidden, 0, kHidden,
+                                    sparse.data());
   EXPECT_TRUE(SameBits(dense, sparse));
   EXPECT_TRUE(SameBits(dense, LinearTransposed(a, 1, w, std::vector<float>(kHidden, 0.0f))));
 
   const std::vector<float> x = RandomFloats(kHidden, 10);
-  std::vector<float> dots(n), expected;
-  kernels().dot_rows[type_index()](x.data(), kHidden, active_rows.data(), n, dots.data());
+  const std::vector<float> dots = DotRows(x, active_rows.data(), n);
+  std::vector<float> expected;
   const std::vector<float> all = Linear(x, 1, w);
   for (int64_t j = 0; j < kNeurons; ++j) {
     if (a[j] != 0.0f) expected.push_back(all[j]);
   }
   EXPECT_TRUE(SameBits(dots, expected));
+}
+
+// Tokens that take different rows of one list, as a batch does, against each token alone.
+TEST_P(BitEqualityTest, AxpyListsIsAxpyRowsOfEachToken) {
+  for (int64_t cols : {1, 64, 150, 600}) {
+    constexpr int64_t kRows = 150;
+    const TestMatrix w(dtype(), kRows, cols, 8);
+    for (int64_t tokens : {int64_t{1}, int64_t{2}, int64_t{7}, KernelTable::kMaxListTokens}) {
+      std::mt19937 random(9);
+      std::vector<std::vector<int32_t>> index(tokens);
+      std::vector<std::vector<float>> a(tokens);
+      std::vector<RowCombination> lists(tokens);
+      std::vector<float> y = RandomFloats(tokens * cols, 10), expected = y;
+      for (int64_t t = 0; t < tokens; ++t) {
+        std::vector<const void*> rows;
+        for (int32_t r = 0; r < kRows; ++r) {
+          // The first token takes every row, the second none.
+          if (t > 0 && (t == 1 || random() % 5 != 0)) continue;
+          index[t].push_back(r);
+          rows.push_back(w.rows()[r]);
+        }
+        const int64_t n = static_cast<int64_t>(rows.size());
+        a[t] = RandomFloats(n, 11 + t);
+        lists[t] = {index[t].data(), a[t].data(), n};
+        kernels().axpy_rows[type_index()](a[t].data(), rows.data(), n, cols, 0, cols,
+                                          &expected[t * cols]);
+      }
+      std::vector<float> parts = y;
+      kernels().axpy_lists[type_index()](w.rows(), kRows, cols, lists.data(), tokens, 0, cols,
+                                         y.data(), cols);
+      ASSERT_TRUE(SameBits(y, expected)) << "cols " << cols << " tokens " << tokens;
+      const int64_t cut = std::min(cols, ColumnGrain(dtype()));
+      for (const auto& [begin, end] : {std::pair{int64_t{0}, cut}, std::pair{cut, cols}}) {
+        kernels().axpy_lists[type_index()](w.rows(), kRows, cols, lists.data(), tokens, begin, end,
+                                           parts.data(), cols);
+      }
+      ASSERT_TRUE(SameBits(parts, expected)) << "cut, cols " << cols << " tokens " << tokens;
+    }
+  }
 }
 
 TEST_P(BitEqualityTest, SplitByRowsIsTheWhole) {
@@ -120,26 +176,23 @@ TEST_P(BitEqualityTest, SplitByRowsIsTheWhole) {
   const std::vector<float> x = RandomFloats(kTokens * kCols, 12);
   const std::vector<float> bias = RandomFloats(kRows, 13);
   std::vector<float> whole(kTokens * kRows);
-  kernels().linear[type_index()](x.data(), kCols, kTokens, w.view(), 0, kRows, bias.data(),
-                                 whole.data(), kRows);
+  Linear(x, kTokens, w, 0, kRows, bias.data(), &whole);
   for (int64_t cut = 0; cut <= kRows; ++cut) {
     std::vector<float> parts(kTokens * kRows);
-    kernels().linear[type_index()](x.data(), kCols, kTokens, w.view(), 0, cut, bias.data(),
-                                   parts.data(), kRows);
-    kernels().linear[type_index()](x.data(), kCols, kTokens, w.view(), cut, kRows, bias.data(),
-                                   parts.data(), kRows);
+    Linear(x, kTokens, w, 0, cut, bias.data(), &parts);
+    Linear(x, kTokens, w, cut, kRows, bias.data(), &parts);
     ASSERT_TRUE(SameBits(whole, parts)) << "cut at " << cut;
   }
 }
 
 TEST_P(BitEqualityTest, SplitByColumnsIsTheWhole) {
-  constexpr int64_t kRows = 150, kCols = 137;
+  constexpr int64_t kRows = 150, kCols = 650;
   const TestMatrix w(dtype(), kRows, kCols, 14);
   for (int64_t tokens : {1, 5, 11}) {
     const std::vector<float> a = RandomFloats(tokens * kRows, 15);
     const std::vector<float> y = RandomFloats(tokens * kCols, 16);
     const std::vector<float> whole = LinearTransposed(a, tokens, w, y);
-    for (int64_t cut = 0; cut <= kCols; cut += 3) {
+    for (int64_t cut = 0; cut <= kCols; cut += ColumnGrain(dtype())) {
       std::vector<float> parts = y;
       for (const auto& [begin, end] : {std::pair{int64_t{0}, cut}, std::pair{cut, kCols}}) {
         kernels().linear_transposed[type_index()](a.data(), kRows, tokens, w.view(), begin, end,
@@ -155,11 +208,13 @@ TEST_P(BitEqualityTest, AlignmentOfTheInputsDoesNotMatter) {
   const TestMatrix w(dtype(), kRows, kCols, 17);
   const std::vector<float> x = RandomFloats(kCols, 18);
   const std::vector<float> expected = Linear(x, 1, w);
-  for (int64_t shift = 1; shift < 16; ++shift) {
-    std::vector<float> moved(shift + kCols);
-    std::copy(x.begin(), x.end(), moved.begin() + shift);
+  const TestActivations aligned(kernels(), dtype(), x, 1, kCols);
+  for (int64_t shift = 4; shift < 64; shift += 4) {
+    std::vector<char> moved(shift + aligned.stride());
+    std::memcpy(moved.data() + shift, aligned.token(0), aligned.stride());
     std::vector<float> out(kRows);
-    kernels().dot_rows[type_index()](moved.data() + shift, kCols, w.rows(), kRows, out.data());
+    kernels().dot_rows[type_index()](moved.data() + shift, kCols, w.rows(), kRows, nullptr, 0,
+                                     out.data());
     ASSERT_TRUE(SameBits(out, expected)) << "shift " << shift;
   }
 }

@@ -17,11 +17,12 @@ TEST(CpuKernelsTest, GenericComesFirst) {
 TEST(CpuKernelsTest, TablesAreComplete) {
   for (const KernelTable* table : SupportedCpuKernels()) {
     for (int t = 0; t < kNumDTypes; ++t) {
-      EXPECT_TRUE(table->dot_rows[t] && table->axpy_rows[t] && table->linear[t] &&
-                  table->linear_transposed[t] && table->widen[t]);
+      EXPECT_TRUE(table->dot_rows[t] && table->axpy_rows[t] && table->axpy_lists[t] &&
+                  table->linear[t] && table->linear_transposed[t] && table->widen[t]);
+      EXPECT_EQ(table->quantize_weights[t] != nullptr, IsQuantized(static_cast<DType>(t)));
     }
-    EXPECT_TRUE(table->activate && table->rms_norm && table->layer_norm && table->rope &&
-                table->attention && table->add_scaled);
+    EXPECT_TRUE(table->quantize_activations && table->activate && table->rms_norm &&
+                table->layer_norm && table->rope && table->attention && table->add_scaled);
   }
 }
 
@@ -31,7 +32,7 @@ TEST(CpuKernelsTest, EmptyNameSelectsTheFastest) {
 
 TEST(CpuKernelsTest, NameSelectsOrTellsThatTheCpuCannot) {
   const std::vector<const KernelTable*> supported = SupportedCpuKernels();
-  for (const char* isa : {"generic", "avx2", "avx512"}) {
+  for (const char* isa : {"generic", "avx2", "avx512", "avx512vnni"}) {
     const bool can = std::any_of(supported.begin(), supported.end(),
                                  [&](const KernelTable* t) { return std::string(t->isa) == isa; });
     const absl::StatusOr<const KernelTable*> selected = SelectCpuKernels(isa);

@@ -37,11 +37,19 @@ class TestMatrix {
     const std::vector<float> values = RandomFloats(rows * cols, seed);
     const int64_t row_bytes = RowBytes(dtype, cols);
     bytes_.resize(rows * row_bytes);
-    for (int64_t i = 0; i < rows * cols; ++i) {
-      // The upper half of a float is a bf16, cut off.
-      const char* value = reinterpret_cast<const char*>(&values[i]);
-      const int64_t skip = dtype == DType::kF32 ? 0 : 2;
-      std::memcpy(bytes_.data() + RowBytes(dtype, i), value + skip, 4 - skip);
+    for (int64_t r = 0; r < rows; ++r) {
+      std::byte* row = bytes_.data() + r * row_bytes;
+      if (IsQuantized(dtype)) {  // by the plainest code, whichever kernels are tested
+        SupportedCpuKernels()[0]->quantize_weights[static_cast<int>(dtype)](&values[r * cols], cols,
+                                                                            row);
+        continue;
+      }
+      const int64_t width = RowBytes(dtype, 1);
+      for (int64_t i = 0; i < cols; ++i) {
+        // The upper half of a float is a bf16, cut off.
+        const char* value = reinterpret_cast<const char*>(&values[r * cols + i]);
+        std::memcpy(row + i * width, value + 4 - width, width);
+      }
     }
     view_ = {
         .data = bytes_.data(), .rows = rows, .cols = cols, .row_stride = row_bytes, .dtype = dtype};
@@ -56,6 +64,30 @@ class TestMatrix {
   std::vector<std::byte> bytes_;
   RowMatrix view_;
   std::vector<const void*> rows_;
+};
+
+// Activations [tokens, k] in the form that weights of a type are multiplied with, each token's
+// memory `margin` elements apart from the next (float weights) or not at all.
+class TestActivations {
+ public:
+  TestActivations(const KernelTable& kernels, DType dtype, const std::vector<float>& x,
+                  int64_t tokens, int64_t k, int64_t margin = 0)
+      : stride_(ActivationBytes(dtype, IsQuantized(dtype) ? k : k + margin)) {
+    bytes_.resize(tokens * stride_);
+    for (int64_t t = 0; t < tokens; ++t) {
+      if (IsQuantized(dtype)) {
+        kernels.quantize_activations(x.data() + t * k, k, bytes_.data() + t * stride_);
+      } else {
+        std::memcpy(bytes_.data() + t * stride_, x.data() + t * k, k * sizeof(float));
+      }
+    }
+  }
+  const void* token(int64_t t) const { return bytes_.data() + t * stride_; }
+  int64_t stride() const { return stride_; }
+
+ private:
+  int64_t stride_;
+  std::vector<std::byte> bytes_;
 };
 
 // How GoogleTest prints a parameter.
@@ -84,11 +116,12 @@ inline std::string IsaDTypeName(
 
 #define LACUNA_TEST_EVERY_ISA(fixture) \
   INSTANTIATE_TEST_SUITE_P(Isa, fixture, testing::ValuesIn(SupportedCpuKernels()), IsaName)
-#define LACUNA_TEST_EVERY_ISA_AND_DTYPE(fixture)                                         \
-  INSTANTIATE_TEST_SUITE_P(Isa, fixture,                                                 \
-                           testing::Combine(testing::ValuesIn(SupportedCpuKernels()),    \
-                                            testing::Values(DType::kF32, DType::kBf16)), \
-                           IsaDTypeName)
+#define LACUNA_TEST_EVERY_ISA_AND_DTYPE(fixture)                                                \
+  INSTANTIATE_TEST_SUITE_P(                                                                     \
+      Isa, fixture,                                                                             \
+      testing::Combine(testing::ValuesIn(SupportedCpuKernels()),                                \
+                       testing::Values(DType::kF32, DType::kBf16, DType::kInt8, DType::kInt4)), \
+      IsaDTypeName)
 
 }  // namespace lacuna
 

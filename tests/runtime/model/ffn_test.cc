@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/reference/reference.h"
 #include "tests/same_bits.h"
 
 namespace lacuna {
@@ -17,13 +18,6 @@ namespace {
 
 constexpr int64_t kHidden = 75;
 constexpr int64_t kNeurons = 211;
-
-float Bf16Value(uint16_t bits) {
-  const uint32_t wide = uint32_t{bits} << 16;
-  float value;
-  std::memcpy(&value, &wide, 4);
-  return value;
-}
 
 // Random weights in the bundle layout, and their exact values as doubles.
 struct TestFfn {
@@ -44,24 +38,35 @@ struct TestFfn {
     std::normal_distribution<float> normal(0, 0.1f);
     for (int64_t r = 0; r < m.rows; ++r) {
       std::byte* row = const_cast<std::byte*>(m.data) + r * m.row_stride;
-      for (int64_t c = 0; c < m.cols; ++c) {
-        float value = normal(*random);
-        if (m.dtype == DType::kBf16) {
-          uint32_t wide;
-          std::memcpy(&wide, &value, 4);
-          const uint16_t bits = static_cast<uint16_t>(wide >> 16);
-          std::memcpy(row + c * 2, &bits, 2);
-          value = Bf16Value(bits);
-        } else {
-          std::memcpy(row + c * 4, &value, 4);
+      std::vector<float> floats(m.cols);
+      for (float& value : floats) value = normal(*random);
+      if (IsQuantized(m.dtype)) {
+        SupportedCpuKernels()[0]->quantize_weights[static_cast<int>(m.dtype)](floats.data(), m.cols,
+                                                                              row);
+      } else {
+        const int64_t width = RowBytes(m.dtype, 1);  // a bf16 is the upper half of a float
+        for (int64_t c = 0; c < m.cols; ++c) {
+          std::memcpy(row + c * width, reinterpret_cast<char*>(&floats[c]) + 4 - width, width);
         }
-        values->push_back(value);
+      }
+      for (int64_t c = 0; c < m.cols; ++c) {
+        values->push_back(reference::Element(m.dtype, row, m.cols, c));
       }
     }
   }
 
   // Double precision, straight from the definition.
-  std::vector<double> Reference(const float* x, Activation activation, bool gated) const {
+  // The input is what the kernels make of x for these weights.
+  std::vector<double> Reference(const KernelTable& kernels, const float* input,
+                                Activation activation, bool gated) const {
+    std::vector<double> x(input, input + kHidden);
+    if (IsQuantized(weights.gate.dtype)) {
+      std::vector<std::byte> codes(ActivationBytes(weights.gate.dtype, kHidden));
+      kernels.quantize_activations(input, kHidden, codes.data());
+      for (int64_t c = 0; c < kHidden; ++c) {
+        x[c] = reference::ActivationElement(weights.gate.dtype, codes.data(), kHidden, c);
+      }
+    }
     std::vector<double> y(kHidden, 0.0);
     for (int64_t j = 0; j < kNeurons; ++j) {
       double g = 0, u = 0;
@@ -136,7 +141,8 @@ TEST_P(FfnTest, MatchesTheDefinitionInDoublePrecision) {
       for (const FfnMode mode : {FfnMode::kSparse, FfnMode::kDense}) {
         const FfnOutput out = RunFfn(kernels(), 2, test, x, activation, mode);
         for (int t = 0; t < 3; ++t) {
-          const std::vector<double> want = test.Reference(&x[t * kHidden], activation, gated);
+          const std::vector<double> want =
+              test.Reference(*kernels(), &x[t * kHidden], activation, gated);
           // Every value is a sum of at most kNeurons products of size ~1 whose inner sums carry
           // kHidden roundings: 2^-24 * (75 + 211), with values up to ~4.
           for (int64_t c = 0; c < kHidden; ++c) {
@@ -199,7 +205,8 @@ TEST_P(FfnTest, CalibrationMeasuresPositiveRates) {
 
 INSTANTIATE_TEST_SUITE_P(Isa, FfnTest,
                          ::testing::Combine(::testing::ValuesIn(SupportedCpuKernels()),
-                                            ::testing::Values(DType::kF32, DType::kBf16)),
+                                            ::testing::Values(DType::kF32, DType::kBf16,
+                                                              DType::kInt8, DType::kInt4)),
                          [](const auto& info) {
                            return std::string(std::get<0>(info.param)->isa) + "_" +
                                   DTypeName(std::get<1>(info.param));

@@ -32,7 +32,7 @@ std::unique_ptr<TestModel> TestModel::Make(const ModelConfig& config, const Weig
   std::unique_ptr<TestModel> test(new TestModel);
   test->pool_ = std::make_unique<ThreadPool>(threads);
   ModelWeights weights =
-      ValueOrDie(ModelWeights::Load(config, source, dtype, test->pool_.get(), nullptr));
+      ValueOrDie(ModelWeights::Load(config, source, dtype, *kernels, test->pool_.get(), nullptr));
   test->model_ =
       std::make_unique<TransformerModel>(config, std::move(weights), kernels, test->pool_.get());
   test->cache_ = ValueOrDie(KvCache::Create(config, kBlocks));
@@ -110,7 +110,7 @@ absl::Status RandomSource::Read(Tensor tensor, int32_t layer, DType as, std::byt
       value *= scale;
       std::memcpy(&bits, &value, 4);
       const uint16_t top = static_cast<uint16_t>(bits >> 16);
-      std::byte* at = out + r * row_stride + RowBytes(as, i);
+      std::byte* at = out + r * row_stride + i * RowBytes(as, 1);
       if (as == DType::kBf16) {
         std::memcpy(at, &top, 2);
       } else {

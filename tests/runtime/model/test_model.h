@@ -54,6 +54,7 @@ class RandomSource : public WeightSource {
  public:
   explicit RandomSource(const ModelConfig& config) : config_(config) {}
   RandomSource& Scale(Tensor tensor, float factor);
+  DType stored_dtype() const override { return DType::kF32; }
   absl::Status Read(Tensor tensor, int32_t layer, DType as, std::byte* out,
                     int64_t row_stride) const override;
 

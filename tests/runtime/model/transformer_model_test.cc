@@ -102,7 +102,8 @@ TEST_P(ModelInvariance, BatchMatesDoNotMatter) {
 
 INSTANTIATE_TEST_SUITE_P(Isa, ModelInvariance,
                          ::testing::Combine(::testing::ValuesIn(SupportedCpuKernels()),
-                                            ::testing::Values(DType::kF32, DType::kBf16)),
+                                            ::testing::Values(DType::kF32, DType::kBf16,
+                                                              DType::kInt8, DType::kInt4)),
                          [](const auto& info) {
                            return std::string(std::get<0>(info.param)->isa) + "_" +
                                   DTypeName(std::get<1>(info.param));

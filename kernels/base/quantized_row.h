@@ -1,0 +1,76 @@
+#ifndef LACUNA_KERNELS_BASE_QUANTIZED_ROW_H_
+#define LACUNA_KERNELS_BASE_QUANTIZED_ROW_H_
+
+#include <cstdint>
+
+#include "kernels/base/dtype.h"
+
+namespace lacuna {
+
+// How rows of weights, and the activations that are multiplied with them, lie in memory.
+//
+// A row of float weights is its elements. A row of int8 or int4 weights is its codes, then its
+// scales: weight = scale * code, with the code in [-127, 127] (int8) or [-8, 7] (int4).
+//
+// The elements of a row are cut into vectors of 64, and vectors into blocks of 16 (the last may be
+// shorter). A group, which shares a scale, is 4 neighbouring elements of each vector of a block: at
+// most 64. So when a 64-byte register of codes is multiplied 4 by 4 and summed into 16 lanes, one
+// lane only ever sees one group, and a whole block is summed in integers before 16 scales apply at
+// once. This holds for any register width that divides 64 bytes.
+//   int8: vector v is the bytes 64 v .. 64 v + 63.
+//   int4: vectors 2 p and 2 p + 1 share the bytes 64 p .. 64 p + 63: code + 8 in the low nibbles is
+//         of the first, in the high nibbles of the second. The count of vectors is rounded up to
+//         even.
+// Scales are bf16, 16 a block, behind the codes. Padding codes are 0.
+//
+// Activations for such weights are int8 codes in the int8 layout with an even number of vectors,
+// then 16 float scales a block, then 16 int32 a block: minus the sum of the codes of each group,
+// with which kernels undo an offset of the weights' codes.
+inline constexpr int64_t kVectorElements = 64;
+inline constexpr int64_t kBlockVectors = 16;
+inline constexpr int64_t kBlockElements = kVectorElements * kBlockVectors;
+inline constexpr int64_t kBlockGroups = 16;
+
+// Always inlined, all of them, so that the per-ISA sources emit no copy that the linker could
+// share.
+[[gnu::always_inline]] inline constexpr int64_t CeilDiv(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+// Vectors of a row of `cols` elements, rounded up to even.
+[[gnu::always_inline]] inline constexpr int64_t EvenVectors(int64_t cols) {
+  return CeilDiv(cols, 2 * kVectorElements) * 2;
+}
+
+[[gnu::always_inline]] inline constexpr int64_t QuantizedBlocks(int64_t cols) {
+  return CeilDiv(cols, kBlockElements);
+}
+
+// Bytes of the codes of a quantized row: where its scales begin.
+[[gnu::always_inline]] inline constexpr int64_t CodeBytes(DType t, int64_t cols) {
+  return t == DType::kInt8 ? CeilDiv(cols, kVectorElements) * kVectorElements
+                           : EvenVectors(cols) * (kVectorElements / 2);
+}
+
+// Bytes of a row of `cols` elements, without padding between rows.
+[[gnu::always_inline]] inline constexpr int64_t RowBytes(DType t, int64_t cols) {
+  if (t == DType::kF32) return cols * 4;
+  if (t == DType::kBf16) return cols * 2;
+  return CodeBytes(t, cols) + QuantizedBlocks(cols) * kBlockGroups * 2;
+}
+
+// Parts of a row that can be read by themselves start at multiples of this many elements.
+[[gnu::always_inline]] inline constexpr int64_t ColumnGrain(DType t) {
+  if (t == DType::kInt4) return 2 * kVectorElements;
+  return t == DType::kInt8 ? kVectorElements : 16;
+}
+
+// Bytes of one token's activations in the form that weights of a type are multiplied with.
+[[gnu::always_inline]] inline constexpr int64_t ActivationBytes(DType t, int64_t cols) {
+  if (!IsQuantized(t)) return cols * 4;
+  return EvenVectors(cols) * kVectorElements + QuantizedBlocks(cols) * kBlockGroups * 8;
+}
+
+}  // namespace lacuna
+
+#endif  // LACUNA_KERNELS_BASE_QUANTIZED_ROW_H_

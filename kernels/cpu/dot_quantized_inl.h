@@ -1,0 +1,303 @@
+#ifndef LACUNA_KERNELS_CPU_DOT_QUANTIZED_INL_H_
+#define LACUNA_KERNELS_CPU_DOT_QUANTIZED_INL_H_
+
+#include "kernels/base/quantized_row.h"
+#include "kernels/base/row_matrix.h"
+#include "kernels/cpu/simd.h"
+
+namespace lacuna {
+
+// dot_rows and linear of KernelTable for int8 and int4 rows over a vector type V (simd.h). W is
+// Int8 or Int4. A dot product is the sum, in order of the blocks, of the integer sums of the groups
+// times their two scales, in kLanes partial sums: the same operations in every tile, so that a list
+// of rows and a whole matrix, one token and many, give the same bits.
+template <class V>
+struct QuantizedDotKernels {
+  using F = typename V::F;
+  using I = typename V::I;
+  using B = typename V::B;
+  static constexpr int64_t kLanes = V::kLanes;
+  static constexpr int64_t kRegisterBytes = 4 * kLanes;
+  static constexpr int kDotTokens = V::kDotTokens;
+
+  // Bytes of activations, at most, that one pass over the weights uses: half of an L2 cache of
+  // 2 MiB.
+  static constexpr int64_t kTokenBytes = 1 << 20;
+  // Rows of up to this many elements are unpacked once for many tokens: 8 of them take 128 KiB.
+  static constexpr int64_t kMaxUnpacked = 16384;
+
+  // The codes of one row in the form that the integer products take, and its scales.
+  struct Row {
+    const char* codes;
+    const Bf16* scales;
+  };
+  // One token's activations.
+  struct Token {
+    const char* codes;
+    const float* scales;
+    const int32_t* negative_sums;
+  };
+
+  // Rows that Unpack has unpacked: 64 bytes a vector in the form that Dot8, or Dot4, takes.
+  template <class W>
+  struct Unpacked {
+    static constexpr DType kType = W::kType;
+    static constexpr int64_t kVectors = 1;
+  };
+
+  template <class W, bool kUnpack>
+  struct RowsOf {
+    using Type = W;
+  };
+  template <class W>
+  struct RowsOf<W, true> {
+    using Type = Unpacked<W>;
+  };
+
+  template <class W>
+  static LACUNA_INLINE Row RowAt(const void* row, int64_t k) {
+    const char* codes = static_cast<const char*>(row);
+    return {codes, reinterpret_cast<const Bf16*>(codes + CodeBytes(W::kType, k))};
+  }
+  static LACUNA_INLINE Token TokenAt(const void* x, int64_t x_stride, int64_t t, int64_t k) {
+    const char* codes = static_cast<const char*>(x) + t * x_stride;
+    const char* scales = codes + EvenVectors(k) * kVectorElements;
+    return {codes, reinterpret_cast<const float*>(scales),
+            reinterpret_cast<const int32_t*>(scales + QuantizedBlocks(k) * kBlockGroups * 4)};
+  }
+
+  // What a sum of products begins with, to make up for the offset of the codes.
+  template <DType kType>
+  static LACUNA_INLINE I OffsetSum(const int32_t* negative_sums) {
+    if constexpr (kType == DType::kInt4) return V::template ShiftLeft<3>(V::LoadI(negative_sums));
+    if constexpr (V::kInt8Offset == 128) return V::template ShiftLeft<7>(V::LoadI(negative_sums));
+    return I{};
+  }
+
+  // sums[t][r] += the products of one block of `vectors` vectors. Not inlined, so that the
+  // compiler keeps the integer sums, and only those, in registers.
+  template <class W, int T, int R>
+  static LACUNA_INLINE void DotBlock(const Token* tokens, const Row* rows, int64_t block,
+                                     int64_t vectors, F (*sums)[R]) {
+    constexpr DType kType = W::kType;
+    LACUNA_UNROLL
+    for (int64_t group = 0; group < kBlockGroups; group += kLanes) {
+      I acc[T][R];
+      const char* x[T];
+      const char* w[R];
+      LACUNA_UNROLL
+      for (int t = 0; t < T; ++t) {
+        const I begin = OffsetSum<kType>(tokens[t].negative_sums + block * kBlockGroups + group);
+        LACUNA_UNROLL
+        for (int r = 0; r < R; ++r) acc[t][r] = begin;
+        x[t] = tokens[t].codes + block * kBlockElements + 4 * group;
+      }
+      LACUNA_UNROLL
+      for (int r = 0; r < R; ++r) {
+        w[r] = rows[r].codes + block * kBlockElements / W::kVectors + 4 * group;
+      }
+      for (int64_t v = 0; v < vectors; v += W::kVectors) {
+        B codes[R];
+        LACUNA_UNROLL
+        for (int r = 0; r < R; ++r) {
+          codes[r] = V::LoadB(w[r] + v / W::kVectors * kVectorElements);
+          if constexpr (__is_same(W, Int8)) codes[r] = V::Int8Codes(codes[r]);
+        }
+        LACUNA_UNROLL
+        for (int half = 0; half < W::kVectors; ++half) {
+          B part[R];
+          LACUNA_UNROLL
+          for (int r = 0; r < R; ++r) {
+            if constexpr (W::kVectors == 1) {
+              part[r] = codes[r];
+            } else {
+              part[r] = half == 0 ? V::LowNibbles(codes[r]) : V::HighNibbles(codes[r]);
+            }
+          }
+          LACUNA_UNROLL
+          for (int t = 0; t < T; ++t) {
+            const B xs = V::LoadB(x[t] + (v + half) * kVectorElements);
+            LACUNA_UNROLL
+            for (int r = 0; r < R; ++r) {
+              if constexpr (kType == DType::kInt8) {
+                acc[t][r] = V::Dot8(acc[t][r], part[r], xs);
+              } else {
+                acc[t][r] = V::Dot4(acc[t][r], part[r], xs);
+              }
+            }
+          }
+        }
+      }
+      F scale[R];
+      LACUNA_UNROLL
+      for (int r = 0; r < R; ++r) scale[r] = V::Load(rows[r].scales + block * kBlockGroups + group);
+      LACUNA_UNROLL
+      for (int t = 0; t < T; ++t) {
+        const F token_scale = V::Load(tokens[t].scales + block * kBlockGroups + group);
+        LACUNA_UNROLL
+        for (int r = 0; r < R; ++r) {
+          sums[t][r] = V::Fma(V::ToFloat(acc[t][r]), scale[r] * token_scale, sums[t][r]);
+        }
+      }
+    }
+  }
+
+  // Rows that will be needed next, to be fetched into the cache in `parts` equal parts.
+  struct Ahead {
+    const void* const* rows;
+    int64_t n;
+    int64_t bytes;
+    int64_t parts;
+    int64_t next = 0;
+
+    LACUNA_INLINE void Fetch() {
+      if (n > 0) FetchRows(rows, n, bytes, next++, parts);
+    }
+  };
+
+  // y[t*y_stride + r] = x[t] . rows[r] for T tokens and R rows of k elements.
+  template <class W, int T, int R>
+  static void DotTile(const Token* tokens, const Row* rows, Ahead* ahead, int64_t k, float* y,
+                      int64_t y_stride) {
+    F sums[T][R] = {};
+    const int64_t vectors =
+        W::kVectors == 1 && W::kType == DType::kInt8 ? CeilDiv(k, kVectorElements) : EvenVectors(k);
+    for (int64_t block = 0; block < QuantizedBlocks(k); ++block) {
+      const int64_t left = vectors - block * kBlockVectors;
+      ahead->Fetch();
+      if (left >= kBlockVectors) {
+        DotBlock<W, T, R>(tokens, rows, block, kBlockVectors, sums);
+      } else {
+        DotBlock<W, T, R>(tokens, rows, block, left, sums);
+      }
+    }
+    LACUNA_UNROLL
+    for (int t = 0; t < T; ++t) {
+      float* out = y + t * y_stride;
+      if constexpr (R % 4 == 0) {
+        LACUNA_UNROLL
+        for (int r = 0; r < R; r += 4) {
+          V::Sum4(sums[t][r], sums[t][r + 1], sums[t][r + 2], sums[t][r + 3], out + r);
+        }
+      } else {
+        LACUNA_UNROLL
+        for (int r = 0; r < R; ++r) out[r] = V::Sum(sums[t][r]);
+      }
+    }
+  }
+
+  // DotTile for `count` <= T tokens.
+  template <class W, int T, int R>
+  static LACUNA_INLINE void DotTileOf(int64_t count, const Token* tokens, const Row* rows,
+                                      Ahead* ahead, int64_t k, float* y, int64_t y_stride) {
+    if (count == T) return DotTile<W, T, R>(tokens, rows, ahead, k, y, y_stride);
+    if constexpr (T > 1) DotTileOf<W, T - 1, R>(count, tokens, rows, ahead, k, y, y_stride);
+  }
+
+  // DotTile for any number of tokens, in as few tiles of at most T as possible, of about the same
+  // size. Fetches the `num_ahead` next rows of some bytes meanwhile.
+  template <class W, int T, int R>
+  static void DotTokens(const void* x, int64_t x_stride, int64_t tokens, const Row* rows,
+                        const void* const* next, int64_t num_next, int64_t row_bytes, int64_t k,
+                        float* y, int64_t y_stride) {
+    const int64_t tiles = CeilDiv(tokens, T);
+    Ahead ahead{next, num_next, row_bytes, tiles * QuantizedBlocks(k)};
+    int64_t t = 0;
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t count = CeilDiv(tokens - t, tiles - tile);
+      Token list[T];
+      for (int64_t i = 0; i < count; ++i) list[i] = TokenAt(x, x_stride, t + i, k);
+      DotTileOf<W, T, R>(count, list, rows, &ahead, k, y + t * y_stride, y_stride);
+      t += count;
+    }
+  }
+
+  // A row's codes as Dot8 or Dot4 takes them.
+  template <class W>
+  static void Unpack(const void* row, int64_t k, char* out) {
+    for (int64_t at = 0; at < CodeBytes(W::kType, k); at += kRegisterBytes) {
+      const B codes = V::LoadB(static_cast<const char*>(row) + at);
+      if constexpr (W::kType == DType::kInt8) {
+        V::StoreB(out + at, V::Int8Codes(codes));
+      } else {
+        char* pair = out + at / kVectorElements * 2 * kVectorElements + at % kVectorElements;
+        V::StoreB(pair, V::LowNibbles(codes));
+        V::StoreB(pair + kVectorElements, V::HighNibbles(codes));
+      }
+    }
+  }
+
+  // y[t*y_stride + r] = x[t] . rows[r] for all tokens, in tiles of R rows and T tokens, for r from
+  // `done` on while R rows are left of n; returns the new `done`. With kUnpack, rows are unpacked
+  // first; k <= kMaxUnpacked then.
+  template <class W, int T, int R, bool kUnpack>
+  static int64_t DotRowTiles(const void* x, int64_t x_stride, int64_t tokens,
+                             const void* const* rows, int64_t done, int64_t n, int64_t k, float* y,
+                             int64_t y_stride) {
+    const int64_t bytes = RowBytes(W::kType, k);
+    for (; done + R <= n; done += R) {
+      const int64_t left = n - done - R;
+      Row tile[R];
+      alignas(64) char unpacked[kUnpack ? R : 1][kUnpack ? kMaxUnpacked : 1];
+      for (int r = 0; r < R; ++r) {
+        tile[r] = RowAt<W>(rows[done + r], k);
+        if constexpr (kUnpack) {
+          Unpack<W>(rows[done + r], k, unpacked[r]);
+          tile[r].codes = unpacked[r];
+        }
+      }
+      DotTokens<typename RowsOf<W, kUnpack>::Type, T, R>(x, x_stride, tokens, tile, rows + done + R,
+                                                         left < R ? left : R, bytes, k, y + done,
+                                                         y_stride);
+    }
+    return done;
+  }
+
+  template <class W>
+  static void Dots(const void* x, int64_t x_stride, int64_t tokens, const void* const* rows,
+                   int64_t n, int64_t k, float* y, int64_t y_stride) {
+    int64_t done = 0;
+    if (tokens == 1) {
+      done = DotRowTiles<W, 1, 8, false>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
+    }
+    if (tokens > int64_t{2} * kDotTokens && k <= kMaxUnpacked) {
+      done =
+          DotRowTiles<W, kDotTokens, 4, true>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
+    }
+    done = DotRowTiles<W, kDotTokens, 4, false>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
+    DotRowTiles<W, kDotTokens, 1, false>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
+  }
+
+  template <class W>
+  static void DotRows(const void* x, int64_t k, const void* const* rows, int64_t n,
+                      const void* const* ahead, int64_t num_ahead, float* out) {
+    FetchRows(ahead, num_ahead, RowBytes(W::kType, k), 0, 1);
+    Dots<W>(x, 0, 1, rows, n, k, out, n);
+  }
+
+  template <class W>
+  static void Linear(const void* x, int64_t x_stride, int64_t tokens, const RowMatrix& w,
+                     int64_t row_begin, int64_t row_end, const float* bias, float* y,
+                     int64_t y_stride) {
+    const int64_t x_bytes = tokens * ActivationBytes(W::kType, w.cols);
+    int64_t t = 0;
+    for (int64_t chunks = x_bytes / kTokenBytes + 1; t < tokens; --chunks) {
+      const int64_t count = CeilDiv(tokens - t, chunks);
+      const char* xs = static_cast<const char*>(x) + t * x_stride;
+      float* out = y + t * y_stride;
+      ForRowBatches(w, row_begin, row_end,
+                    [&](int64_t r, const void* const* rows, int64_t n) LACUNA_INLINE_LAMBDA {
+                      Dots<W>(xs, x_stride, count, rows, n, w.cols, out + r, y_stride);
+                    });
+      t += count;
+      if (bias == nullptr) continue;
+      for (int64_t i = 0; i < count; ++i) {
+        for (int64_t r = row_begin; r < row_end; ++r) out[i * y_stride + r] += bias[r];
+      }
+    }
+  }
+};
+
+}  // namespace lacuna
+
+#endif  // LACUNA_KERNELS_CPU_DOT_QUANTIZED_INL_H_
