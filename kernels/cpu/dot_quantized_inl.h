@@ -23,6 +23,8 @@ struct QuantizedDotKernels {
   // Bytes of activations, at most, that one pass over the weights uses: half of an L2 cache of
   // 2 MiB.
   static constexpr int64_t kTokenBytes = 1 << 20;
+  // From this many tokens on it pays to unpack rows first.
+  static constexpr int64_t kUnpackTokens = 32;
   // Rows of up to this many elements are unpacked once for many tokens: 8 of them take 128 KiB.
   static constexpr int64_t kMaxUnpacked = 16384;
 
@@ -260,7 +262,7 @@ struct QuantizedDotKernels {
     if (tokens == 1) {
       done = DotRowTiles<W, 1, 8, false>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
     }
-    if (tokens > int64_t{2} * kDotTokens && k <= kMaxUnpacked) {
+    if (tokens > kUnpackTokens && k <= kMaxUnpacked) {
       done =
           DotRowTiles<W, kDotTokens, 4, true>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
     }
