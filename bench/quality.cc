@@ -44,7 +44,7 @@ class Reader {
     }
     const int32_t blocks = KvCache::BlocksFor(context);
     absl::StatusOr<std::unique_ptr<KvCache>> cache =
-        KvCache::Create(loaded->model->config(), blocks);
+        KvCache::Create(loaded->model->config(), blocks, loaded->model->facts().kv_type);
     if (!cache.ok()) return cache.status();
     Reader reader;
     reader.loaded_ = *std::move(loaded);

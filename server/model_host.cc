@@ -7,9 +7,9 @@
 #include "runtime/base/memory.h"
 
 namespace lacuna {
-int32_t KvCacheBlocks(const ModelConfig& config, int64_t kv_cache_mb, int32_t max_concurrent,
-                      int64_t free_bytes) {
-  const int64_t bytes_per_block = KvCache::BytesPerBlock(config);
+int32_t KvCacheBlocks(const ModelConfig& config, DType kv_type, int64_t kv_cache_mb,
+                      int32_t max_concurrent, int64_t free_bytes) {
+  const int64_t bytes_per_block = KvCache::BytesPerBlock(config, kv_type);
   int64_t blocks = 0;
   if (kv_cache_mb > 0) {
     blocks = kv_cache_mb * (int64_t{1} << 20) / bytes_per_block;
@@ -29,9 +29,12 @@ absl::StatusOr<std::unique_ptr<ModelHost>> ModelHost::Create(const std::string& 
   host->name_ = name;
   host->loaded_ = std::move(loaded);
   const ModelConfig& config = host->model().config();
-  absl::StatusOr<std::unique_ptr<KvCache>> cache = KvCache::Create(
-      config,
-      KvCacheBlocks(config, options.kv_cache_mb, options.max_concurrent, AvailableMemoryBytes()));
+  const DType kv_type = host->model().facts().kv_type;
+  absl::StatusOr<std::unique_ptr<KvCache>> cache =
+      KvCache::Create(config,
+                      KvCacheBlocks(config, kv_type, options.kv_cache_mb, options.max_concurrent,
+                                    AvailableMemoryBytes()),
+                      kv_type);
   if (!cache.ok()) return cache.status();
   host->kv_cache_ = *std::move(cache);
   // The last token of a sequence needs no place in the cache.

@@ -48,8 +48,8 @@ class ModelHost {
 
 // Blocks of a KV cache: `kv_cache_mb` if not 0; else room for `max_concurrent` sequences of the
 // full context, in at most half of `free_bytes`. At least one block.
-int32_t KvCacheBlocks(const ModelConfig& config, int64_t kv_cache_mb, int32_t max_concurrent,
-                      int64_t free_bytes);
+int32_t KvCacheBlocks(const ModelConfig& config, DType kv_type, int64_t kv_cache_mb,
+                      int32_t max_concurrent, int64_t free_bytes);
 
 }  // namespace lacuna
 

@@ -9,18 +9,19 @@
 namespace lacuna {
 
 // One paged key/value cache seen from one layer. Positions are grouped in blocks of `block_size`;
-// within a block the layout of both keys and values is [kv_heads, block_size, head_dim] float32.
+// within a block the layout of both keys and values is [kv_heads, block_size, head_dim].
 struct KvView {
-  float* keys = nullptr;    // [num_blocks, kv_heads, block_size, head_dim]
-  float* values = nullptr;  // [num_blocks, kv_heads, block_size, head_dim]
+  std::byte* keys = nullptr;    // [num_blocks, kv_heads, block_size, head_dim] of `type`
+  std::byte* values = nullptr;  // [num_blocks, kv_heads, block_size, head_dim] of `type`
+  DType type = DType::kF32;     // kF32 or kBf16
   int64_t block_size = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
 
-  // Offset, in floats, of one head's vector for a position inside a block. Always inlined, so that
+  // Offset, in bytes, of one head's vector for a position inside a block. Always inlined, so that
   // the per-ISA sources emit no copy that the linker could share.
   [[gnu::always_inline]] int64_t Offset(int64_t block, int64_t kv_head, int64_t slot) const {
-    return ((block * kv_heads + kv_head) * block_size + slot) * head_dim;
+    return ((block * kv_heads + kv_head) * block_size + slot) * RowBytes(type, head_dim);
   }
 };
 

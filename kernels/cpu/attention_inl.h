@@ -16,12 +16,23 @@ struct AttentionKernel {
   using F = typename V::F;
 
   static void Attention(const AttentionArgs& args) {
+    if (args.kv.type == DType::kF32) {
+      AttentionOver<float>(args);
+    } else {
+      AttentionOver<Bf16>(args);
+    }
+  }
+
+ private:
+  // W is the type of keys and values.
+  template <class W>
+  static void AttentionOver(const AttentionArgs& args) {
     const int64_t dim = args.kv.head_dim;
     const int64_t n = args.context - args.first;
     const int64_t stride = (n + V::kLanes - 1) / V::kLanes * V::kLanes;
     ForRuns(args, args.kv.keys, [&](int64_t i, const void* const* rows, int64_t count) {
-      DotKernels<V>::template Dots<float>(args.q, dim, args.group, rows, count, dim,
-                                          args.scores + i, stride);
+      DotKernels<V>::template Dots<W>(args.q, dim, args.group, rows, count, dim, args.scores + i,
+                                      stride);
     });
     for (int64_t g = 0; g < args.group; ++g) {
       Softmax(args.scale, n, args.scores + g * stride);
@@ -29,16 +40,15 @@ struct AttentionKernel {
                              LACUNA_INLINE_LAMBDA { StoreN<V>(args.out + g * dim + i, m, F{}); });
     }
     ForRuns(args, args.kv.values, [&](int64_t i, const void* const* rows, int64_t count) {
-      AxpyKernels<V>::template Axpys<float>(args.scores + i, stride, args.group, rows, count, dim,
-                                            0, dim, args.out, dim);
+      AxpyKernels<V>::template Axpys<W>(args.scores + i, stride, args.group, rows, count, dim, 0,
+                                        dim, args.out, dim);
     });
   }
 
- private:
   // Calls f(i, rows, count) for each run of positions first + i + [0, count) within one block, and
   // within kRowBatch, ascending; `rows` are their vectors in `data`.
   template <class Function>
-  static LACUNA_INLINE void ForRuns(const AttentionArgs& args, const float* data, Function f) {
+  static LACUNA_INLINE void ForRuns(const AttentionArgs& args, const std::byte* data, Function f) {
     const void* rows[kRowBatch];
     for (int64_t p = args.first; p < args.context;) {
       const int64_t slot = p % args.kv.block_size;
@@ -46,8 +56,9 @@ struct AttentionKernel {
       if (count > args.context - p) count = args.context - p;
       if (count > kRowBatch) count = kRowBatch;
       const int32_t block = args.block_table[p / args.kv.block_size];
-      const float* row = data + args.kv.Offset(block, args.kv_head, slot);
-      for (int64_t i = 0; i < count; ++i) rows[i] = row + i * args.kv.head_dim;
+      const std::byte* row = data + args.kv.Offset(block, args.kv_head, slot);
+      const int64_t bytes = RowBytes(args.kv.type, args.kv.head_dim);
+      for (int64_t i = 0; i < count; ++i) rows[i] = row + i * bytes;
       f(p - args.first, rows, count);
       p += count;
     }

@@ -23,6 +23,9 @@ struct QuantizedDotKernels {
   // Bytes of activations, at most, that one pass over the weights uses: half of an L2 cache of
   // 2 MiB.
   static constexpr int64_t kTokenBytes = 1 << 20;
+  // What is fetched of a row ahead of a single token, which soon gets there: from then on hardware
+  // follows, with more requests in flight.
+  static constexpr int64_t kHeadBytes = 1024;
   // From this many tokens on it pays to unpack rows first.
   static constexpr int64_t kUnpackTokens = 32;
   // Rows of up to this many elements are unpacked once for many tokens: 8 of them take 128 KiB.
@@ -203,6 +206,7 @@ struct QuantizedDotKernels {
                         const void* const* next, int64_t num_next, int64_t row_bytes, int64_t k,
                         float* y, int64_t y_stride) {
     const int64_t tiles = CeilDiv(tokens, T);
+    if (T == 1 && row_bytes > kHeadBytes) row_bytes = kHeadBytes;
     Ahead ahead{next, num_next, row_bytes, tiles * QuantizedBlocks(k)};
     int64_t t = 0;
     for (int64_t tile = 0; tile < tiles; ++tile) {

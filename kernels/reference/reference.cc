@@ -126,7 +126,7 @@ std::vector<double> Attention(const AttentionArgs& args) {
       const int64_t offset = args.kv.Offset(args.block_table[p / args.kv.block_size], args.kv_head,
                                             p % args.kv.block_size);
       weights.push_back(args.scale *
-                        Dot(args.q + g * dim, DType::kF32, args.kv.keys + offset, dim));
+                        Dot(args.q + g * dim, args.kv.type, args.kv.keys + offset, dim));
       top = std::max(top, weights.back());
     }
     for (double& weight : weights) total += weight = std::exp(weight - top);
@@ -134,7 +134,8 @@ std::vector<double> Attention(const AttentionArgs& args) {
       const int64_t offset = args.kv.Offset(args.block_table[p / args.kv.block_size], args.kv_head,
                                             p % args.kv.block_size);
       for (int64_t c = 0; c < dim; ++c) {
-        out[g * dim + c] += weights[p - args.first] / total * args.kv.values[offset + c];
+        out[g * dim + c] += weights[p - args.first] / total *
+                            Element(args.kv.type, args.kv.values + offset, dim, c);
       }
     }
   }

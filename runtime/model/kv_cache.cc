@@ -4,20 +4,20 @@
 
 namespace lacuna {
 
-int64_t KvCache::BytesPerBlock(const ModelConfig& config) {
-  return int64_t{2} * config.num_layers * kBlockSize * config.kv_dim() *
-         static_cast<int64_t>(sizeof(float));
+int64_t KvCache::BytesPerBlock(const ModelConfig& config, DType type) {
+  return int64_t{2} * config.num_layers * kBlockSize * RowBytes(type, config.kv_dim());
 }
 
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config,
-                                                         int32_t num_blocks) {
+                                                         int32_t num_blocks, DType type) {
   absl::StatusOr<AlignedBuffer> buffer =
-      AlignedBuffer::Allocate(BytesPerBlock(config) * num_blocks);
+      AlignedBuffer::Allocate(BytesPerBlock(config, type) * num_blocks);
   if (!buffer.ok()) return buffer.status();
   std::unique_ptr<KvCache> cache(new KvCache);
   cache->buffer_ = *std::move(buffer);
   cache->num_blocks_ = num_blocks;
-  cache->floats_per_layer_ = int64_t{num_blocks} * kBlockSize * config.kv_dim();
+  cache->bytes_per_layer_ = int64_t{num_blocks} * kBlockSize * RowBytes(type, config.kv_dim());
+  cache->shape_.type = type;
   cache->shape_.block_size = kBlockSize;
   cache->shape_.kv_heads = config.num_kv_heads;
   cache->shape_.head_dim = config.head_dim;
@@ -26,8 +26,8 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
 
 KvView KvCache::layer(int32_t index) const {
   KvView view = shape_;
-  view.keys = buffer_.floats() + 2 * index * floats_per_layer_;
-  view.values = view.keys + floats_per_layer_;
+  view.keys = buffer_.data() + 2 * index * bytes_per_layer_;
+  view.values = view.keys + bytes_per_layer_;
   return view;
 }
 

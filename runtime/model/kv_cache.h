@@ -18,8 +18,8 @@ class KvCache {
  public:
   static constexpr int32_t kBlockSize = 16;
 
-  // Bytes that one block takes over all layers, keys and values, float32.
-  static int64_t BytesPerBlock(const ModelConfig& config);
+  // Bytes that one block takes over all layers, keys and values. `type`: kF32 or kBf16.
+  static int64_t BytesPerBlock(const ModelConfig& config, DType type = DType::kF32);
   // Blocks that hold `positions` positions.
   static int32_t BlocksFor(int64_t positions) {
     return static_cast<int32_t>((positions + kBlockSize - 1) / kBlockSize);
@@ -27,7 +27,8 @@ class KvCache {
 
   // RESOURCE_EXHAUSTED if the memory cannot be had.
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(const ModelConfig& config,
-                                                         int32_t num_blocks);
+                                                         int32_t num_blocks,
+                                                         DType type = DType::kF32);
 
   int32_t num_blocks() const { return num_blocks_; }
   KvView layer(int32_t index) const;
@@ -36,8 +37,8 @@ class KvCache {
   KvCache() = default;
   AlignedBuffer buffer_;
   int32_t num_blocks_ = 0;
-  int64_t floats_per_layer_ = 0;  // keys or values of one layer
-  KvView shape_;                  // block_size, kv_heads, head_dim
+  int64_t bytes_per_layer_ = 0;  // keys or values of one layer
+  KvView shape_;                 // all but the pointers
 };
 
 }  // namespace lacuna

@@ -66,6 +66,7 @@ struct ModelFacts {
   int64_t weight_bytes = 0;       // in memory
   int64_t step_weight_bytes = 0;  // that one dense decode step reads
   std::string weights;            // "f32", "bf16", "int8", "int4"
+  DType kv_type = DType::kF32;    // of keys and values: bf16 beside int8 and int4 weights
   std::string device;             // "cpu"
   std::string isa;                // "avx512vnni"
   int threads = 0;

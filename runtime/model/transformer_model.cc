@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "runtime/model/float_bits.h"
+
 namespace lacuna {
 namespace {
 
@@ -13,6 +15,16 @@ namespace {
 constexpr int64_t kRowGrain = 16;
 // Below this many tokens, what is done token by token takes less time than waking a thread.
 constexpr int64_t kTokenGrain = 4;
+
+// Writes n elements of a key or a value to the cache.
+void StoreKv(const float* x, int64_t n, DType type, std::byte* out) {
+  if (type == DType::kF32) {
+    std::memcpy(out, x, n * sizeof(float));
+  } else {
+    auto* bits = reinterpret_cast<uint16_t*>(out);
+    for (int64_t i = 0; i < n; ++i) bits[i] = F32ToBf16(x[i]);
+  }
+}
 
 class Stopwatch {
  public:
@@ -42,6 +54,7 @@ TransformerModel::TransformerModel(const ModelConfig& config, ModelWeights weigh
   facts_.weight_bytes = weights_.bytes();
   facts_.step_weight_bytes = weights_.step_bytes();
   facts_.weights = DTypeName(weights_.layers[0].gate.dtype);
+  facts_.kv_type = IsQuantized(weights_.layers[0].gate.dtype) ? DType::kBf16 : DType::kF32;
   facts_.device = "cpu";
   facts_.isa = kernels->isa;
   facts_.threads = pool->threads();
@@ -154,7 +167,6 @@ void TransformerModel::AttentionBlock(const LayerWeights& w, absl::Span<const Se
 void TransformerModel::RotateAndStore(absl::Span<const SequenceChunk> chunks, KvView kv) {
   const int64_t half = config_.head_dim / 2;
   const int64_t width = config_.q_dim() + 2 * config_.kv_dim();
-  const size_t head_bytes = config_.head_dim * sizeof(float);
   pool_->ParallelFor(tokens_.size(), kTokenGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
       float* q = &qkv_[t * width];
@@ -167,8 +179,8 @@ void TransformerModel::RotateAndStore(absl::Span<const SequenceChunk> chunks, Kv
       const int32_t block = chunks[tokens_[t].chunk].block_table[position / kv.block_size];
       for (int32_t h = 0; h < config_.num_kv_heads; ++h) {
         const int64_t at = kv.Offset(block, h, position % kv.block_size);
-        std::memcpy(kv.keys + at, k + h * config_.head_dim, head_bytes);
-        std::memcpy(kv.values + at, v + h * config_.head_dim, head_bytes);
+        StoreKv(k + h * config_.head_dim, config_.head_dim, kv.type, kv.keys + at);
+        StoreKv(v + h * config_.head_dim, config_.head_dim, kv.type, kv.values + at);
       }
     }
   });

@@ -86,8 +86,8 @@ absl::StatusOr<ForwardOutput> FakeModel::Forward(absl::Span<const SequenceChunk>
     for (int32_t p = 0; p < end; ++p) {
       const int32_t block = chunk.block_table[p / KvCache::kBlockSize];
       const int64_t offset = kv.Offset(block, 0, p % KvCache::kBlockSize);
-      float* const key = kv.keys + offset;      // token, position
-      float* const value = kv.values + offset;  // hash, unused
+      auto* const key = reinterpret_cast<float*>(kv.keys + offset);      // token, position
+      auto* const value = reinterpret_cast<float*>(kv.values + offset);  // hash, unused
       if (p < chunk.first_position) {
         hash = Extend(hash, static_cast<int32_t>(key[0]));
         if (key[1] != static_cast<float>(p) || value[0] != Check(hash)) {

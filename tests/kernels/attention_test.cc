@@ -12,6 +12,7 @@ constexpr int64_t kKvHeads = 2;
 
 struct Shape {
   int64_t head_dim, group, block_size, context, first;
+  DType type = DType::kF32;
 };
 
 // A cache whose position p holds the same vectors whatever its blocks are.
@@ -22,10 +23,13 @@ class Cache {
     block_table_.resize(blocks);
     std::iota(block_table_.begin(), block_table_.end(), 0);
     std::shuffle(block_table_.begin(), block_table_.end(), std::mt19937(block_seed));
-    keys_.resize(blocks * shape.block_size * kKvHeads * shape.head_dim, NAN);
+    // Every bit set is a NaN in both types: what was not stored must not be read.
+    const int64_t width = RowBytes(shape.type, 1);
+    keys_.resize(blocks * shape.block_size * kKvHeads * shape.head_dim * width, std::byte{0xFF});
     values_ = keys_;
     kv_ = {.keys = keys_.data(),
            .values = values_.data(),
+           .type = shape.type,
            .block_size = shape.block_size,
            .kv_heads = kKvHeads,
            .head_dim = shape.head_dim};
@@ -35,8 +39,14 @@ class Cache {
       for (int64_t h = 0; h < kKvHeads; ++h) {
         const int64_t to = kv_.Offset(block_table_[p / shape.block_size], h, p % shape.block_size);
         const int64_t from = (p * kKvHeads + h) * shape.head_dim;
-        std::copy_n(k.begin() + from, shape.head_dim, keys_.begin() + to);
-        std::copy_n(v.begin() + from, shape.head_dim, values_.begin() + to);
+        for (int64_t i = 0; i < shape.head_dim; ++i) {
+          // A bf16 is the upper half of a float.
+          const auto upper = [&](const float& f) {
+            return reinterpret_cast<const char*>(&f) + 4 - width;
+          };
+          std::memcpy(&keys_[to + i * width], upper(k[from + i]), width);
+          std::memcpy(&values_[to + i * width], upper(v[from + i]), width);
+        }
       }
     }
   }
@@ -55,7 +65,7 @@ class Cache {
  private:
   const Shape shape_;
   std::vector<int32_t> block_table_;
-  std::vector<float> keys_, values_;
+  std::vector<std::byte> keys_, values_;
   KvView kv_;
 };
 
@@ -86,8 +96,22 @@ constexpr Shape kShapes[] = {
     {.head_dim = 16, .group = 1, .block_size = 1024, .context = 2050, .first = 5},
 };
 
+const std::vector<Shape>& Shapes() {
+  static const auto* const shapes = [] {
+    auto* all = new std::vector<Shape>;
+    for (DType type : {DType::kF32, DType::kBf16}) {
+      for (Shape shape : kShapes) {
+        shape.type = type;
+        all->push_back(shape);
+      }
+    }
+    return all;
+  }();
+  return *shapes;
+}
+
 TEST_P(AttentionTest, MatchesReference) {
-  for (const Shape& shape : kShapes) {
+  for (const Shape& shape : Shapes()) {
     const Cache cache(shape, 3);
     const std::vector<float> q = RandomFloats(shape.group * shape.head_dim, 4);
     const std::vector<double> expected = reference::Attention(cache.Args(q));
@@ -106,7 +130,7 @@ TEST_P(AttentionTest, MatchesReference) {
 }
 
 TEST_P(AttentionTest, BlockTableDoesNotMatter) {
-  for (const Shape& shape : kShapes) {
+  for (const Shape& shape : Shapes()) {
     const std::vector<float> q = RandomFloats(shape.group * shape.head_dim, 5);
     const Cache one(shape, 6), other(shape, 7);
     EXPECT_TRUE(SameBits(Attention(one.Args(q)), Attention(other.Args(q))))

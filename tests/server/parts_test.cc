@@ -97,14 +97,14 @@ ModelConfig SmallConfig() {
 
 TEST(KvCacheBlocksTest, FlagWinsOverTheDefault) {
   const int64_t per_block = KvCache::BytesPerBlock(SmallConfig());
-  EXPECT_EQ(KvCacheBlocks(SmallConfig(), 1, 4, 0), (1 << 20) / per_block);
+  EXPECT_EQ(KvCacheBlocks(SmallConfig(), DType::kF32, 1, 4, 0), (1 << 20) / per_block);
 }
 
 TEST(KvCacheBlocksTest, DefaultIsFullContextsInHalfOfTheFreeMemory) {
   const int64_t per_block = KvCache::BytesPerBlock(SmallConfig());
-  EXPECT_EQ(KvCacheBlocks(SmallConfig(), 0, 4, int64_t{1} << 40), 40);
-  EXPECT_EQ(KvCacheBlocks(SmallConfig(), 0, 4, per_block * 30), 15);
-  EXPECT_EQ(KvCacheBlocks(SmallConfig(), 0, 4, 0), 1);
+  EXPECT_EQ(KvCacheBlocks(SmallConfig(), DType::kF32, 0, 4, int64_t{1} << 40), 40);
+  EXPECT_EQ(KvCacheBlocks(SmallConfig(), DType::kF32, 0, 4, per_block * 30), 15);
+  EXPECT_EQ(KvCacheBlocks(SmallConfig(), DType::kF32, 0, 4, 0), 1);
 }
 
 TEST(DefaultModelTest, IsFoundAboveTheBinary) {
