@@ -30,6 +30,7 @@ Metrics::Metrics(bool vllm_aliases)
       requests_running(AddGauges("lacuna_requests_running", "Sequences in the batch")),
       requests_waiting(AddGauges("lacuna_requests_waiting", "Requests not yet scheduled")),
       queue_capacity(AddGauges("lacuna_queue_capacity", "Sequences that may wait")),
+      running_capacity(AddGauges("lacuna_running_capacity", "Sequences that may run at a time")),
       grpc_streams_open(AddGauges("lacuna_grpc_streams_open", "Generate calls that are open")),
       time_to_first_token(
           AddHistograms("lacuna_time_to_first_token_seconds", "Submission to first token")),

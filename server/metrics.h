@@ -41,6 +41,7 @@ class Metrics {
   Gauges& requests_running;
   Gauges& requests_waiting;
   Gauges& queue_capacity;
+  Gauges& running_capacity;
   Gauges& grpc_streams_open;
 
   // Latency, seconds.

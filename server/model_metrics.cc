@@ -40,6 +40,7 @@ ModelMetrics::ModelMetrics(Metrics* metrics, const std::string& model, const Mod
       running_(metrics->requests_running.Add({{"model", model}})),
       waiting_(metrics->requests_waiting.Add({{"model", model}})),
       queue_capacity_(metrics->queue_capacity.Add({{"model", model}})),
+      running_capacity_(metrics->running_capacity.Add({{"model", model}})),
       kv_usage_(metrics->kv_cache_usage.Add({{"model", model}})),
       last_step_(metrics->engine_last_step.Add({{"model", model}})),
       sparsity_(metrics->ffn_activation_sparsity.Add({{"model", model}}, RatioBuckets())),
@@ -165,6 +166,7 @@ void ModelMetrics::OnLoad(const EngineLoad& load) {
   running_.Set(load.running);
   waiting_.Set(load.waiting);
   queue_capacity_.Set(load.max_queue);
+  running_capacity_.Set(load.max_concurrent);
   kv_usage_.Set(usage);
   if (load.last_step > absl::UnixEpoch()) {
     last_step_.Set(absl::ToUnixMicros(load.last_step) * 1e-6);

@@ -70,6 +70,7 @@ class ModelMetrics : public EngineMetrics {
   Gauge& running_;
   Gauge& waiting_;
   Gauge& queue_capacity_;
+  Gauge& running_capacity_;
   Gauge& kv_usage_;
   Gauge& last_step_;
   Histogram& sparsity_;
