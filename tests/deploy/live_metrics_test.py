@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""A real Prometheus scrapes a real server under load; every expression in deploy/ has data."""
+import copy
+import json
+import math
+import re
+import subprocess
+import unittest
+
+try:
+    import yaml  # noqa: F401
+except ImportError:
+    import support
+    support.skip("PyYAML is not there; Debian package python3-yaml")
+
+import promql
+from support import DEPLOY, SERVER, Prometheus, Server, http_get, load, require_tool, wait_for
+
+require_tool("prometheus", "Debian package prometheus")
+
+# Only a server with a predictor has these. If the server knows the flag the test turns it on, and
+# then nothing is exempt.
+PREDICTOR_FLAG = "--predictor"
+PREDICTOR_ONLY = re.compile(r"lacuna_predictor_|lacuna:predictor_")
+
+
+def scraped_names(text):
+    """Names of the samples of a scrape."""
+    return {re.match(r"[\w:]+", line).group() for line in text.splitlines()
+            if line and not line.startswith("#")}
+
+
+class LiveMetricsTest(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        usage = subprocess.run([SERVER, "--help"], capture_output=True, text=True, check=True)
+        cls.has_predictor = PREDICTOR_FLAG in usage.stdout
+        server = Server(*([f"{PREDICTOR_FLAG}=sketch"] if cls.has_predictor else []))
+        load(f"--server={server.address}", "--rate=10", "--duration=10m", "--max_tokens=24",
+             "--prompt_tokens=48")
+        cls.prometheus = Prometheus({
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(DEPLOY / "prometheus" / "rules.yaml")],
+            "scrape_configs": [{
+                "job_name": "lacuna",
+                "static_configs": [{
+                    "targets": [server.metrics],
+                    # What service discovery adds in a cluster.
+                    "labels": {"namespace": "default", "pod": "lacuna-0"}}]}]})
+        cls.scraped = scraped_names(http_get(f"http://{server.metrics}/metrics"))
+        cls.expressions = list(promql.shipped())
+        cls.recorded = {e.record for e in cls.expressions if e.record}
+
+    def exempt(self, expression):
+        return not self.has_predictor and bool(PREDICTOR_ONLY.search(expression.text))
+
+    def problem(self, expression, deadline_s=60):
+        """What is wrong with an expression, or None."""
+        for name in promql.metric_names(expression.text):
+            if name not in self.scraped | self.recorded | {"up"}:
+                return f"{expression.source}: no metric {name}"
+
+        def finite():
+            result = self.prometheus.api("query", query=expression.text)["result"]
+            return any(math.isfinite(float(sample["value"][1])) for sample in result)
+        try:
+            wait_for(finite, "data", deadline_s)
+        except AssertionError:
+            return f"{expression.source}: no data: {expression.text}"
+        return None
+
+    def test_every_expression_names_live_metrics_and_has_data(self):
+        self.assertGreater(len(self.expressions), 90)
+        checked = [e for e in self.expressions if not self.exempt(e)]
+        problems = [p for p in map(self.problem, checked) if p]
+        print(f"{len(checked)} expressions with data, {len(self.expressions) - len(checked)} "
+              "that need a predictor")
+        self.assertEqual(problems, [])
+
+    def test_what_is_exempt_is_really_absent(self):
+        exempt = [e for e in self.expressions if self.exempt(e)]
+        for expression in exempt:
+            with self.subTest(expression.source):
+                names = promql.metric_names(expression.text)
+                self.assertTrue(all(PREDICTOR_ONLY.match(name) for name in names), names)
+                self.assertFalse(names & self.scraped, names)
+
+    def test_the_rules_are_loaded_and_healthy(self):
+        def evaluated():
+            groups = self.prometheus.api("rules")["groups"]
+            rules = [rule for group in groups for rule in group["rules"]]
+            return rules if all(rule["health"] != "unknown" for rule in rules) else None
+        rules = wait_for(evaluated, "all rules evaluated")
+        self.assertEqual([r["name"] for r in rules if r["health"] != "ok"], [])
+        self.assertEqual([r["name"] for r in rules if r.get("alerts")], [])
+
+    def test_a_renamed_metric_is_noticed(self):
+        text = (DEPLOY / "grafana" / "lacuna-service.json").read_text()
+        renamed = json.loads(text.replace("lacuna_requests_running", "lacuna_running_requests"))
+        problems = [self.problem(e) for e in promql.of_dashboard("renamed", renamed)
+                    if "lacuna_running_requests" in e.text]
+        self.assertGreaterEqual(len(problems), 2)
+        for problem in problems:
+            self.assertIn("no metric lacuna_running_requests", str(problem))
+
+    def test_a_renamed_label_value_is_noticed(self):
+        expression = copy.copy(next(e for e in self.expressions if 'path="sparse"' in e.text))
+        self.assertIsNone(self.problem(expression))
+        expression.text = expression.text.replace('path="sparse"', 'path="sparce"')
+        self.assertIn("no data", str(self.problem(expression, deadline_s=3)))
+
+
+if __name__ == "__main__":
+    unittest.main()
