@@ -237,6 +237,9 @@ void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* m
   AddDuration(app, "--engine_stall_timeout", &options->engine_stall_timeout,
               "Health checks fail, \"liveness\" too, if work is in flight and no step has ended\n"
               "for this long; longer than the longest step");
+  AddDuration(app, "--max_connection_age", &options->max_connection_age,
+              "Clients are asked to connect anew after about this long, so that they find new\n"
+              "replicas; running calls finish on the old connection; 0s: never");
 }
 
 }  // namespace

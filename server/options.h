@@ -49,6 +49,7 @@ struct ServerOptions {
   absl::Duration drain_timeout = absl::Seconds(45);
   absl::Duration write_stall_timeout = absl::Seconds(30);
   absl::Duration engine_stall_timeout = absl::Seconds(60);
+  absl::Duration max_connection_age = absl::ZeroDuration();  // zero: any
 };
 
 // The value of an environment variable, or null.

@@ -23,11 +23,11 @@ class RpcServer {
   static absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(
       const ServerOptions& options);
 
-  // Binds `address` (HOST:PORT) and serves `service`, which must outlive this object.
-  // UNAVAILABLE if the address cannot be bound.
+  // Binds `address` (HOST:PORT) and serves `service`, which must outlive this object. Of the
+  // options it takes those of connections. UNAVAILABLE if the address cannot be bound.
   static absl::StatusOr<std::unique_ptr<RpcServer>> Start(
       const std::string& address, const std::shared_ptr<grpc::ServerCredentials>& credentials,
-      grpc::Service* service, bool health, bool reflection);
+      grpc::Service* service, bool health, const ServerOptions& options);
 
   // HOST:PORT, with the port that was chosen if 0 was asked for.
   const std::string& address() const { return address_; }

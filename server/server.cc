@@ -91,14 +91,13 @@ absl::Status Server::Start() {
           "not a loopback address, without TLS and without tokens: whoever reaches it "
           "can use it; see --tls_cert and --auth_token_file"}});
   }
-  auto rpc = RpcServer::Start(options_.listen, *credentials, &service_, /*health=*/true,
-                              options_.reflection);
+  auto rpc = RpcServer::Start(options_.listen, *credentials, &service_, /*health=*/true, options_);
   if (!rpc.ok()) return rpc.status();
   rpc_ = *std::move(rpc);
   SetHealth(&Server::ready_, false);
   if (!options_.admin_listen.empty()) {
     auto admin = RpcServer::Start(options_.admin_listen, *credentials, &admin_service_,
-                                  /*health=*/false, options_.reflection);
+                                  /*health=*/false, options_);
     if (!admin.ok()) return admin.status();
     admin_rpc_ = *std::move(admin);
   }

@@ -1,5 +1,7 @@
 #include "runtime/engine/scheduler.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <cassert>
 #include <thread>
@@ -66,7 +68,10 @@ class Scheduler::Impl {
   }
 
   void Start() {
-    thread_ = std::thread([this] { Loop(); });
+    thread_ = std::thread([this] {
+      pthread_setname_np(pthread_self(), "engine");  // in top -H and in stack dumps
+      Loop();
+    });
   }
 
   absl::Status TakePlaces(int32_t sequences) {

@@ -82,6 +82,27 @@ TEST(HealthTest, LivenessFailsWhileAnEngineIsStuckAndOnlyThen) {
   EXPECT_TRUE(stream->Finish().ok());
 }
 
+TEST(ConnectionAgeTest, AStreamOutlivesItsConnectionAndTheNextCallGetsANewOne) {
+  ServerOptions options = TestServer::Options();
+  options.max_connection_age = absl::Milliseconds(100);
+  TestServer test(options);
+  test.gate().Close();
+  const auto channel = test.TcpChannel();
+  const auto stub = v1::GenerationService::NewStub(channel);
+  grpc::ClientContext context;
+  const auto stream = stub->GenerateStream(&context, MakeRequest("a", 3));
+  v1::GenerateStreamResponse message;
+  ASSERT_TRUE(stream->Read(&message));  // started
+  // The server has said goodbye to new calls on this connection.
+  EXPECT_TRUE(Eventually([&] { return channel->GetState(false) == GRPC_CHANNEL_IDLE; }));
+  test.gate().Open();
+  while (stream->Read(&message)) {
+  }
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_EQ(message.finished().usage().completion_tokens(), 3u);
+  EXPECT_EQ(Check(channel, "readiness"), health::HealthCheckResponse::SERVING);
+}
+
 TEST(LoadingTest, HealthAnswersAndGenerateSaysUnavailableWhileAModelLoads) {
   absl::Notification load;
   Server server(
