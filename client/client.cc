@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "lacuna/v1/generation.grpc.pb.h"
@@ -16,10 +17,10 @@
 namespace lacuna {
 namespace {
 
-// Four attempts wait 0.1 + 0.2 + 0.4 s at most (gRPC draws each wait between 0 and its bound).
-// Generate is absent: a repeated one would compute, and bill, twice.
-constexpr char kServiceConfig[] = R"({
-  "loadBalancingConfig": [{"round_robin": {}}],
+// Retries of one server. Four attempts wait 0.1 + 0.2 + 0.4 s at most (gRPC draws each wait between
+// 0 and its bound). Generate is absent: there is nobody else to ask, and a repeated one would
+// compute, and bill, twice.
+constexpr char kServerConfig[] = R"({
   "methodConfig": [{
     "name": [
       {"service": "lacuna.v1.GenerationService", "method": "Tokenize"},
@@ -37,6 +38,32 @@ constexpr char kServiceConfig[] = R"({
     }
   }]
 })";
+
+// Balancing and retries of a fleet: a server that is not ready gets nothing new; a call that a
+// server refused, or that was lost with its connection before the first message, is sent to the
+// next one. gRPC repeats nothing once a message has arrived.
+constexpr char kFleetConfig[] = R"({
+  "loadBalancingConfig": [{"round_robin": {}}],
+  "healthCheckConfig": {"serviceName": "lacuna.v1.GenerationService"},
+  "methodConfig": [{
+    "name": [{"service": "lacuna.v1.GenerationService"}],
+    "retryPolicy": {
+      "maxAttempts": 5,
+      "initialBackoff": "0.1s",
+      "maxBackoff": "2s",
+      "backoffMultiplier": 3,
+      "retryableStatusCodes": ["UNAVAILABLE"]
+    }
+  }]
+})";
+// A longer request is not kept for a retry; as long as the server takes.
+constexpr int kRetryBufferBytes = 4 << 20;
+
+// Whether `address` is a target that can resolve to several servers.
+bool IsFleet(absl::string_view address) {
+  return absl::StartsWith(address, "dns:") || absl::StartsWith(address, "ipv4:") ||
+         absl::StartsWith(address, "ipv6:");
+}
 
 // A retry finds a restarted server only if the connection is retried as fast.
 constexpr int kMinReconnectMs = 100;
@@ -184,7 +211,9 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& opt
   if (!credentials.ok()) return credentials.status();
 
   grpc::ChannelArguments arguments;
-  arguments.SetServiceConfigJSON(kServiceConfig);
+  const bool fleet = IsFleet(options.address);
+  arguments.SetServiceConfigJSON(fleet ? kFleetConfig : kServerConfig);
+  arguments.SetInt(GRPC_ARG_PER_RPC_RETRY_BUFFER_SIZE, kRetryBufferBytes);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kMinReconnectMs);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectTimeoutMs);  // despite its name
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectMs);
@@ -199,6 +228,11 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& opt
   impl->timeout = options.timeout;
   auto channel = grpc::CreateCustomChannel(options.address, *credentials, arguments);
   impl->generation = v1::GenerationService::NewStub(channel);
+  if (fleet) {
+    // One that is not ready must be able to say so.
+    arguments.SetInt(GRPC_ARG_INHIBIT_HEALTH_CHECKING, 1);
+    channel = grpc::CreateCustomChannel(options.address, *credentials, arguments);
+  }
   impl->health = grpc::health::v1::Health::NewStub(channel);
   return std::unique_ptr<Client>(new Client(std::move(impl)));
 }

@@ -21,8 +21,8 @@ class ClientContext;
 namespace lacuna {
 
 struct ClientOptions {
-  // HOST:PORT, or any gRPC target. Calls are spread round-robin over all addresses that a
-  // dns:///HOST:PORT target (a headless Kubernetes service, for example) resolves to.
+  // HOST:PORT is one server. dns:///HOST:PORT (a headless Kubernetes service, for example) or
+  // ipv4:HOST:PORT,HOST:PORT is a fleet: calls are spread round-robin over those that are ready.
   std::string address = "127.0.0.1:50051";
   bool tls = false;
   std::string tls_ca_file;    // PEM; empty: gRPC's default roots
@@ -70,7 +70,8 @@ absl::string_view ServingStatusName(ServingStatus status);  // "SERVING", ...
 //
 // Errors carry the server's code, message and google.rpc details as payloads; DescribeError
 // (client/describe_error.h) renders them for people. UNAVAILABLE is retried, up to 4 attempts in
-// all, for the calls that change nothing: Tokenize, Detokenize, ListModels, GetModel and GetLoad.
+// all, for the calls that change nothing: Tokenize, Detokenize, ListModels, GetModel and GetLoad;
+// on a fleet, up to 5 attempts, for every call of which no message has arrived yet.
 class Client {
  public:
   // Returns false to end the stream.

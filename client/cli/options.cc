@@ -48,7 +48,8 @@ void AddConnectionOptions(CLI::App* app, ClientOptions* options) {
   constexpr char kGroup[] = "Connection";
   app->add_option(
          "--server", options->address,
-         "Where the server listens;\ndns:///HOST:PORT spreads calls over all its addresses")
+         "Where the server listens; dns:///HOST:PORT and ipv4:HOST:PORT,HOST:PORT spread calls\n"
+         "over the addresses that are ready, and retry those that were refused")
       ->envname("LACUNA_SERVER")
       ->type_name("HOST:PORT")
       ->capture_default_str()

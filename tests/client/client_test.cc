@@ -144,6 +144,46 @@ TEST(ClientTest, GenerateIsNotRetried) {
   EXPECT_EQ(server.requests().size(), 1);
 }
 
+std::unique_ptr<Client> ConnectToFleet(const FakeServer& a, const FakeServer& b) {
+  return Client::Connect({.address = absl::StrCat("ipv4:", a.address(), ",", b.address())}).value();
+}
+
+TEST(FleetTest, WhatOneServerRefusesAnotherAnswers) {
+  FakeServer refusing(Always({.status = absl::UnavailableError("draining")}));
+  FakeServer serving(Always(FakeServer::Says({"a"})));
+  const auto client = ConnectToFleet(refusing, serving);
+  while (refusing.requests().empty()) {
+    ASSERT_TRUE(client->Generate(Prompt("x")).ok());
+    const absl::Status status =
+        client->GenerateStream(Prompt("x"), [](const v1::GenerateStreamResponse&) { return true; });
+    ASSERT_TRUE(status.ok()) << status;
+  }
+}
+
+TEST(FleetTest, AStreamThatHasBegunIsNotRepeated) {
+  FakeServer::Reply broken = FakeServer::Says({"a"});
+  broken.events.pop_back();
+  broken.status = absl::UnavailableError("cut off");
+  FakeServer one(Always(broken)), other(Always(broken));
+  int events = 0;
+  const absl::Status status =
+      ConnectToFleet(one, other)
+          ->GenerateStream(Prompt("x"),
+                           [&events](const v1::GenerateStreamResponse&) { return ++events > 0; });
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_EQ(events, 2);
+  EXPECT_EQ(one.requests().size() + other.requests().size(), 1u);
+}
+
+TEST(FleetTest, AServerThatIsNotReadyGetsNothing) {
+  FakeServer loading(Always(FakeServer::Says({"a"}))), ready(Always(FakeServer::Says({"b"})));
+  loading.SetServing(false);
+  const auto client = ConnectToFleet(loading, ready);
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(client->Generate(Prompt("x")).ok());
+  EXPECT_EQ(loading.requests().size(), 0u);
+  EXPECT_EQ(ready.requests().size(), 20u);
+}
+
 TEST(ClientTest, NobodyListeningIsUnavailable) {
   std::string address;
   { address = FakeServer(Always({})).address(); }

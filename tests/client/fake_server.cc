@@ -222,6 +222,7 @@ FakeServer::FakeServer(Generator generator, int port)
                            &impl_->port);
   builder.RegisterService(&impl_->service);
   impl_->server = builder.BuildAndStart();
+  if (impl_->server != nullptr) SetServing(true);
 }
 
 FakeServer::~FakeServer() {
@@ -232,7 +233,9 @@ int FakeServer::port() const { return impl_->port; }
 std::string FakeServer::address() const { return absl::StrCat("127.0.0.1:", impl_->port); }
 
 void FakeServer::SetServing(bool serving) {
-  impl_->server->GetHealthCheckService()->SetServingStatus(serving);
+  auto* health = impl_->server->GetHealthCheckService();
+  health->SetServingStatus("", serving);
+  health->SetServingStatus(v1::GenerationService::service_full_name(), serving);
 }
 
 void FakeServer::FailNext(int calls, absl::Status status) {

@@ -32,7 +32,7 @@ class FakeServer {
 
   int port() const;
   std::string address() const;
-  void SetServing(bool serving);                  // of the whole server, in the health service
+  void SetServing(bool serving);                  // of the server and its one service
   void FailNext(int calls, absl::Status status);  // ListModels only
 
   std::vector<v1::GenerateRequest> requests() const;  // of Generate and GenerateStream
