@@ -10,7 +10,8 @@ service=(libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
          prometheus-cpp-dev curl)
 tests=(libgtest-dev libgmock-dev binutils
        pkg-config libsentencepiece-dev)  # the tokenizer's oracle
-service_tests=(prometheus openssl python3-yaml)  # for promtool, test certificates, manifests
+service_tests=(prometheus openssl  # for promtool and test certificates
+               python3-yaml python3-venv)  # for tests/deploy
 
 case "${1:-}" in
   "") wanted=("${base[@]}" "${service[@]}" "${tests[@]}" "${service_tests[@]}") ;;

@@ -13,8 +13,10 @@ except ImportError:
     import support
     support.skip("PyYAML is not there; Debian package python3-yaml")
 
+import manifests
 import promql
-from support import DEPLOY, SERVER, Prometheus, Server, http_get, load, require_tool, wait_for
+from support import (DEPLOY, SERVER, Prometheus, Server, find_tool, http_get, load, require_tool,
+                     wait_for)
 
 require_tool("prometheus", "Debian package prometheus")
 
@@ -77,6 +79,14 @@ class LiveMetricsTest(unittest.TestCase):
         print(f"{len(checked)} expressions with data, {len(self.expressions) - len(checked)} "
               "that need a predictor")
         self.assertEqual(problems, [])
+
+    def test_what_keda_asks_has_data(self):
+        if find_tool("helm") is None:
+            self.skipTest("helm is not there; tests/deploy/make_venv.sh installs it")
+        (scaled,) = manifests.objects(manifests.rendered(manifests.KEDA), "ScaledObject")
+        expressions = list(promql.of_scaled_object("keda", scaled))
+        self.assertEqual(len(expressions), 2)
+        self.assertEqual([p for p in map(self.problem, expressions) if p], [])
 
     def test_what_is_exempt_is_really_absent(self):
         exempt = [e for e in self.expressions if self.exempt(e)]

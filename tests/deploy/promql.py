@@ -55,8 +55,22 @@ def of_rules(name, rules):
                 yield Expression(f"{name}, {rule['alert']}", text)
 
 
+def of_adapter(name, rules):
+    for rule in rules:
+        text = rule["metricsQuery"].replace("<<.LabelMatchers>>", 'namespace="default",pod=~".+"')
+        yield Expression(f"{name}, {rule['name']['as']}", text.replace("<<.GroupBy>>", "pod"))
+        yield Expression(f"{name}, series of {rule['name']['as']}", rule["seriesQuery"])
+
+
+def of_scaled_object(name, scaled_object):
+    for trigger in scaled_object["spec"]["triggers"]:
+        yield Expression(f"{name}, {trigger['name']}", trigger["metadata"]["query"])
+
+
 def shipped():
     for path in sorted((DEPLOY / "grafana").glob("*.json")):
         yield from of_dashboard(path.name, json.loads(path.read_text()))
     path = DEPLOY / "prometheus" / "rules.yaml"
     yield from of_rules(path.name, yaml.safe_load(path.read_text()))
+    path = DEPLOY / "prometheus" / "adapter-rules.yaml"
+    yield from of_adapter(path.name, yaml.safe_load(path.read_text()))

@@ -33,9 +33,14 @@ def skip(reason):
     sys.exit(SKIPPED)
 
 
+def find_tool(name):
+    """Path of a program, from the virtual environment or the system, or None."""
+    return shutil.which(name, path=f"{VENV / 'bin'}:{os.environ['PATH']}")
+
+
 def require_tool(name, source):
-    """Path of a program, from the virtual environment or the system; skips the test without it."""
-    path = shutil.which(name, path=f"{VENV / 'bin'}:{os.environ['PATH']}")
+    """As find_tool; skips the test without it."""
+    path = find_tool(name)
     if path is None:
         skip(f"{name} is not there; {source}")
     return path
