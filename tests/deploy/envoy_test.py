@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""The Envoy example with a real Envoy before real servers: TLS, JSON, retries, the rate limit."""
+import json
+import re
+import signal
+import ssl
+import subprocess
+import unittest
+import urllib.error
+import urllib.request
+
+import support
+try:
+    import yaml
+except ImportError:
+    support.skip("PyYAML is not there; Debian package python3-yaml")
+
+from support import CLIENT, DEPLOY, REPO, Process, Server, free_port, load, scratch, wait_for
+
+ENVOY = support.require_tool("envoy", "tests/deploy/make_venv.sh installs it")
+PROTOC = support.require_tool("protoc", "Debian package protobuf-compiler")
+OPENSSL = support.require_tool("openssl", "Debian package openssl")
+SERVICE = "lacuna.v1.GenerationService"
+
+
+def make_files(folder):
+    """What the example wants under /etc/envoy, as its comment says."""
+    text = (DEPLOY / "examples" / "envoy" / "envoy.yaml").read_text()
+    command = re.search(r"(protoc .*\\\n.*)\n", text).group(1).replace("\\\n#", "")
+    subprocess.run(command.replace("lacuna.pb", f"{folder}/lacuna.pb", 1), shell=True, check=True,
+                   cwd=REPO)
+    subprocess.run([OPENSSL, "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj",
+                    "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                    "-keyout", folder / "tls.key", "-out", folder / "tls.crt"],
+                   check=True, capture_output=True)
+    return yaml.safe_load(text.replace("/etc/envoy/", f"{folder}/"))
+
+
+class Envoy(Process):
+
+    def __init__(self, config, folder, servers):
+        self.port, self.admin = free_port(), free_port()
+        resources = config["static_resources"]
+        resources["listeners"][0]["address"]["socket_address"] = {
+            "address": "127.0.0.1", "port_value": self.port}
+        config["admin"]["address"]["socket_address"]["port_value"] = self.admin
+        resources["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
+            {"endpoint": {"address": {"socket_address": {
+                "address": "127.0.0.1", "port_value": int(server.address.rsplit(":", 1)[1])}}}}
+            for server in servers]
+        (folder / "envoy.json").write_text(json.dumps(config))
+        super().__init__([ENVOY, "-c", folder / "envoy.json", "--concurrency", "1",
+                          "--log-level", "warn", "--use-dynamic-base-id"])
+        self.address = f"localhost:{self.port}"
+        wait_for(lambda: self.healthy() == len(servers), "Envoy finds the servers healthy")
+
+    def healthy(self):
+        self.expect_running()
+        try:
+            stats = support.http_get(
+                f"http://127.0.0.1:{self.admin}/stats?filter=cluster.lacuna.membership_healthy")
+        except OSError:
+            return 0
+        return int((re.findall(r"(\d+)$", stats.strip()) or [0])[0])
+
+
+class EnvoyTest(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = scratch()
+        cls.config = make_files(cls.folder)
+        cls.ports = [(free_port(), free_port()) for _ in range(2)]
+        cls.servers = [cls.start_server(i) for i in range(2)]
+        cls.envoy = Envoy(cls.config, cls.folder, cls.servers)
+        cls.tls = ("--tls", f"--tls_ca={cls.folder / 'tls.crt'}")
+
+    @classmethod
+    def start_server(cls, i):
+        return Server("--drain_lead=5s", port=cls.ports[i][0], metrics_port=cls.ports[i][1])
+
+    def post(self, method, body):
+        """(HTTP status, JSON) of a call as JSON."""
+        context = ssl.create_default_context(cafile=self.folder / "tls.crt")
+        request = urllib.request.Request(
+            f"https://{self.envoy.address}/{SERVICE}/{method}", json.dumps(body).encode(),
+            {"content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, context=context, timeout=60) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"null")
+
+    def test_grpc_over_tls(self):
+        result = subprocess.run(
+            [CLIENT, "generate", f"--server={self.envoy.address}", *self.tls, "--prompt=The sea",
+             "--max_tokens=8"], capture_output=True, text=True, check=False)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        plain = subprocess.run([CLIENT, "models", f"--server={self.envoy.address}",
+                                "--timeout=3s"], capture_output=True, check=False)
+        self.assertNotEqual(plain.returncode, 0)
+
+    def test_json(self):
+        body = {"text": "The sea", "sampling": {"seed": 1}, "stopping": {"max_tokens": 8}}
+        status, answer = self.post("Generate", body)
+        self.assertEqual(status, 200)
+        text = answer["choices"][0]["text"]
+        self.assertEqual(answer["choices"][0]["finished"]["usage"]["completion_tokens"], 8)
+        status, messages = self.post("GenerateStream", body)
+        self.assertEqual(status, 200)
+        self.assertEqual("".join(m["delta"].get("text", "") for m in messages if "delta" in m),
+                         text)
+        status, error = self.post("Generate", {"text": "x", "sampling": {"temperature": 9}})
+        self.assertEqual(status, 400)
+        self.assertIn("temperature", json.dumps(error))
+
+    def test_only_the_generation_service_is_reachable(self):
+        result = subprocess.run([CLIENT, "health", f"--server={self.envoy.address}", *self.tls],
+                                capture_output=True, text=True, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("UNIMPLEMENTED", result.stderr)
+
+    def test_a_rolling_restart_behind_envoy_loses_nothing(self):
+        running = load(f"--server={self.envoy.address}", *self.tls, "--concurrency=4",
+                       "--duration=10m", "--max_tokens=40", "--prompt_tokens=16")
+        for i in range(2):
+            wait_for(lambda i=i: sum(line["event"] == "request"
+                                     for line in self.servers[i].log()) > 10, "load")
+            self.servers[i].signal(signal.SIGTERM)
+            self.assertEqual(self.servers[i].wait(), 0)
+            self.servers[i] = self.start_server(i)
+            wait_for(lambda: self.envoy.healthy() == 2, "both healthy again")
+        running.signal(signal.SIGINT)
+        running.wait()
+        report = json.loads(running.text()[running.text().index("{"):])
+        self.assertEqual(report["errors_by_code"], {})
+        self.assertEqual(report["completion_tokens"], 40 * report["ok"])
+
+    def test_the_rate_limit_is_resource_exhausted(self):
+        config = json.loads(json.dumps(self.config))
+        manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
+        bucket = manager["typed_config"]["http_filters"][0]["typed_config"]["token_bucket"]
+        bucket.update(max_tokens=3, tokens_per_fill=1, fill_interval="3600s")
+        folder = scratch()
+        limited = Envoy(config, folder, self.servers)
+        report = load(f"--server={limited.address}", *self.tls, "--requests=5", "--max_tokens=2")
+        report.wait()
+        result = json.loads(report.text()[report.text().index("{"):])
+        # One call was for the model's description.
+        self.assertEqual((result["ok"], result["errors_by_code"]), (2, {"RESOURCE_EXHAUSTED": 3}))
+
+
+if __name__ == "__main__":
+    unittest.main()
