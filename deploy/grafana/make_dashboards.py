@@ -239,9 +239,10 @@ def service():
               "lacuna_step_duration_seconds_bucket{{S}}[$__rate_interval])))") for q in (50, 95)])
 
     d.row("Saturation")
-    d.lines("Running", "Sequences in the batch, against the most that may run.", "short", PLAIN,
-            [("running, {{instance}}", "sum by (instance) (lacuna_requests_running{{S}})"),
-             ("capacity, {{instance}}", "sum by (instance) (lacuna_running_capacity{{S}})")])
+    d.lines("Running", "Sequences in the batch of each instance, against the most that may run.",
+            "short", PLAIN,
+            [("{{instance}}", "sum by (instance) (lacuna_requests_running{{S}})"),
+             ("capacity of one", "max(sum by (instance) (lacuna_running_capacity{{S}}))")])
     d.lines("Waiting", "Share of the places in the queue that are taken. At 100 % calls are "
             "refused with RESOURCE_EXHAUSTED.", "percentunit", up_is_bad(0.5, 0.8),
             [("{{model}} {{instance}}", "lacuna:queue_fill:ratio{{S}}")], max=1)
