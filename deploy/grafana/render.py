@@ -123,8 +123,8 @@ def draw_lines(axes, panel, series, source):
     labelled = [line for line in lines if not line.get_label().startswith("_")
                 and np.nanmax(line.get_ydata(), initial=0) > 0]
     axes.legend(labelled, [line.get_label() for line in labelled], loc="upper center",
-                bbox_to_anchor=(0.5, -0.11), ncol=4, fontsize=6.5, frameon=False,
-                labelcolor=TEXT, handlelength=1, columnspacing=1)
+                bbox_to_anchor=(0.5, -0.11), ncol=6, fontsize=6, frameon=False,
+                labelcolor=TEXT, handlelength=0.8, handletextpad=0.4, columnspacing=0.8)
     format_axes(axes, defaults["unit"], source)
 
 

@@ -23,7 +23,10 @@ if ! buildah inspect --type image localhost/base >/dev/null 2>&1; then
   buildah rm "$container" >/dev/null
 fi
 
+# The steps trust whom this machine trusts.
+certificates=/usr/local/share/ca-certificates
 buildah bud --layers --ignorefile deploy/docker/Dockerfile.dockerignore \
+  --volume "$certificates:$certificates:ro" \
   --build-arg BASE=localhost/base --build-arg JOBS=1 \
   --build-arg REVISION="$(git rev-parse HEAD)" \
   -f deploy/docker/Dockerfile -t localhost/lacuna .

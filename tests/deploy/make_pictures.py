@@ -32,8 +32,9 @@ def main():
             # Somebody who repeats a prompt, somebody who errs, somebody who does not wait.
             for extra in (["--max_tokens=16"], ["--temperature=9"],
                           ["--max_tokens=400", "--ignore_eos", "--timeout=50ms"]):
-                subprocess.run([CLIENT, "generate", target, "--prompt=It was a dark night, and "
-                                "the old man looked at the sea", *extra],
+                subprocess.run([CLIENT, "generate", target, "--prompt=It was a dark night, and the "
+                                "old man looked at the sea, which was as calm as he had ever "
+                                "seen it, and thought of the boats of his youth", *extra],
                                capture_output=True, check=False)
             time.sleep(1)
         running.signal(signal.SIGINT)

@@ -7,12 +7,14 @@ import atexit
 import json
 import os
 import pathlib
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -59,10 +61,17 @@ def wait_for(condition, what, deadline_s=DEADLINE_S):
 
 
 def free_port():
-    """A port nobody listens on now; for programs that cannot choose one themselves."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port nobody listens on now, for programs that cannot choose one themselves and for servers
+    that come back. Below those that the system gives to outgoing connections, so that none of these
+    takes it meanwhile."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def scratch():
