@@ -9,7 +9,7 @@ set -euo pipefail
 mkdir -p "$1"
 work=$(realpath "$1")
 cd "$(dirname "$0")/../.."
-export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
+export BUILDAH_ISOLATION=chroot
 buildah() { command buildah --root "$work/storage" --runroot "$work/run" "$@"; }
 
 if [ ! -e "$work/base.done" ]; then
