@@ -5,11 +5,12 @@
 #        scripts/install-deps.sh --kernels   to build and test without gRPC (GPU machines)
 set -euo pipefail
 
-base=(g++ cmake ninja-build python3 libabsl-dev nlohmann-json3-dev libcli11-dev)
+base=(g++ cmake ninja-build python3 pkg-config libabsl-dev nlohmann-json3-dev libcli11-dev
+      libpcre2-dev libutf8proc-dev)
 service=(libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
          prometheus-cpp-dev curl)
 tests=(libgtest-dev libgmock-dev binutils
-       pkg-config libsentencepiece-dev)  # the tokenizer's oracle
+       libsentencepiece-dev)  # the tokenizer's oracle
 service_tests=(prometheus openssl  # for promtool and test certificates
                python3-yaml python3-venv)  # for tests/deploy
 

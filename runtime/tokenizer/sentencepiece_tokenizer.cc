@@ -8,6 +8,7 @@
 #include "absl/strings/str_replace.h"
 #include "runtime/base/file.h"
 #include "runtime/base/utf8.h"
+#include "runtime/tokenizer/added_tokens.h"
 #include "runtime/tokenizer/prefix_index.h"
 #include "runtime/tokenizer/segmenter.h"
 #include "runtime/tokenizer/sentencepiece_model.h"
@@ -25,10 +26,23 @@ std::vector<PrefixIndex::Entry> UserDefinedSymbols(const SentencePieceModel& mod
   return entries;
 }
 
+std::vector<AddedToken> ControlTokens(const SentencePieceModel& model) {
+  std::vector<AddedToken> tokens;
+  for (int32_t id = 0; id < static_cast<int32_t>(model.pieces.size()); ++id) {
+    const Piece& piece = model.pieces[id];
+    if (piece.type != PieceType::kControl) continue;
+    tokens.push_back({.content = piece.text, .id = id, .special = true});
+  }
+  return tokens;
+}
+
 class SentencePieceTokenizer : public Tokenizer {
  public:
   SentencePieceTokenizer(SentencePieceModel model, bool add_bos)
-      : model_(std::move(model)), add_bos_(add_bos), user_defined_(UserDefinedSymbols(model_)) {
+      : model_(std::move(model)),
+        add_bos_(add_bos),
+        user_defined_(UserDefinedSymbols(model_)),
+        control_(ControlTokens(model_)) {
     segmenter_ = model_.algorithm == SentencePieceModel::Algorithm::kBpe
                      ? MakeBpeSegmenter(model_, user_defined_)
                      : MakeUnigramSegmenter(model_);
@@ -80,6 +94,22 @@ class SentencePieceTokenizer : public Tokenizer {
     return ids;
   }
 
+  absl::StatusOr<std::vector<int32_t>> EncodeMarkup(
+      std::string_view text, absl::Span<const ByteRange> literal) const override {
+    if (!IsValidUtf8(text)) return absl::InvalidArgumentError("the text is not valid UTF-8");
+    std::vector<int32_t> ids;
+    for (const auto& [range, id] : control_.Split(text, literal)) {
+      if (id >= 0) {
+        ids.push_back(id);
+        continue;
+      }
+      const auto part = Encode(text.substr(range.begin, range.end - range.begin), false);
+      if (!part.ok()) return part.status();
+      ids.insert(ids.end(), part->begin(), part->end());
+    }
+    return ids;
+  }
+
   absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids) const override {
     std::string text;
     std::string bytes;  // of a run of byte tokens
@@ -114,6 +144,7 @@ class SentencePieceTokenizer : public Tokenizer {
   const SentencePieceModel model_;
   const bool add_bos_;
   const PrefixIndex user_defined_;  // refers to model_
+  const AddedTokens control_;
   std::unique_ptr<Segmenter> segmenter_;
   std::unique_ptr<TextNormalizer> normalizer_;
   std::vector<std::string> token_bytes_;  // by id

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "runtime/base/byte_range.h"
 
 namespace lacuna {
 
@@ -24,9 +25,16 @@ class Tokenizer {
 
   // Ids of UTF-8 `text` (INVALID_ARGUMENT if it is not UTF-8), with the leading BOS that the model
   // was trained with if `add_special`. Time is O(n log n) in the bytes of the text: callers
-  // bound them first. Text never becomes control tokens.
+  // bound them first. Text never becomes control tokens. RESOURCE_EXHAUSTED if a pattern of the
+  // model's files needs too much work for this text.
   virtual absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text,
                                                       bool add_special) const = 0;
+
+  // Ids of a text that a chat template has written: as Encode without BOS, but control tokens that
+  // are spelt in it are those tokens, unless they touch a byte of `literal`, sorted and disjoint
+  // ranges of `text`, which is what others put into the conversation.
+  virtual absl::StatusOr<std::vector<int32_t>> EncodeMarkup(
+      std::string_view text, absl::Span<const ByteRange> literal) const = 0;
 
   // The bytes that a token adds to running text: empty for control tokens, possibly a part of a
   // UTF-8 sequence for byte tokens, a leading space where the piece starts a word.

@@ -26,6 +26,11 @@ class FakeTokenizer : public Tokenizer {
   int32_t eos_id() const override { return kEos; }
   absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text,
                                               bool add_special) const override;
+  // As Encode: <s> and </s> are text.
+  absl::StatusOr<std::vector<int32_t>> EncodeMarkup(
+      std::string_view text, absl::Span<const ByteRange> /*literal*/) const override {
+    return Encode(text, /*add_special=*/false);
+  }
   std::string_view TokenBytes(int32_t id) const override { return bytes_[id]; }
   bool IsControl(int32_t id) const override { return id == kBos || id == kEos; }
   absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids) const override;

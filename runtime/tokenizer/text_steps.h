@@ -1,0 +1,59 @@
+#ifndef LACUNA_RUNTIME_TOKENIZER_TEXT_STEPS_H_
+#define LACUNA_RUNTIME_TOKENIZER_TEXT_STEPS_H_
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/tokenizer/regex.h"
+#include "runtime/tokenizer/unicode.h"
+
+namespace lacuna {
+
+// The steps between a text and the words that BPE sees, with the results of Hugging Face's
+// `tokenizers`. All are thread-safe; texts are valid UTF-8.
+
+// A change of the whole text. RESOURCE_EXHAUSTED if a pattern gives up.
+using NormalizeStep = std::function<absl::StatusOr<std::string>(std::string text)>;
+
+NormalizeStep UnicodeFormStep(UnicodeForm form);
+NormalizeStep LowercaseStep();
+NormalizeStep StripStep(bool left, bool right);  // white space
+NormalizeStep PrependStep(std::string prefix);   // unless the text is empty
+NormalizeStep ReplaceStep(Regex pattern, std::string replacement);
+
+// Applies one after the other. RESOURCE_EXHAUSTED if the text grows more than kMaxGrowth-fold.
+absl::StatusOr<std::string> Normalize(const std::vector<NormalizeStep>& steps,
+                                      std::string_view text);
+// NFKC alone makes 11 times as many bytes of U+FDFA.
+inline constexpr size_t kMaxGrowth = 32;
+
+struct Word {
+  std::string text;       // not empty
+  bool at_start = false;  // nothing is before it
+};
+
+// Appends the words that one word becomes to `words`. RESOURCE_EXHAUSTED if a pattern gives up.
+using SplitStep = std::function<absl::Status(Word word, std::vector<Word>* words)>;
+
+// What becomes of the text that a pattern matches.
+enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
+
+// `invert`: what the pattern does not match takes the part of what it matches.
+SplitStep SplitByPattern(Regex pattern, SplitBehavior behavior, bool invert);
+// Puts a space before words that have none.
+SplitStep AddPrefixSpace();
+
+enum class PrependScheme { kAlways, kFirst, kNever };
+// Writes spaces as `symbol`, puts one first by `scheme`, and with `split` cuts before each.
+SplitStep SplitAtSpaces(std::string symbol, PrependScheme scheme, bool split);
+
+// Applies one after the other to all words.
+absl::Status Split(const std::vector<SplitStep>& steps, std::vector<Word>* words);
+
+}  // namespace lacuna
+
+#endif  // LACUNA_RUNTIME_TOKENIZER_TEXT_STEPS_H_
