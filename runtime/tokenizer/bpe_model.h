@@ -13,9 +13,10 @@
 
 namespace lacuna {
 
-// Limits on what a file may bring. The largest vocabularies in use have about 260,000 tokens.
+// Limits on what a file may bring. The largest vocabularies in use have about 260,000 tokens; the
+// longest token seen is 1,024 NUL bytes, spelt in 2,048.
 inline constexpr int32_t kMaxTokenId = (1 << 20) - 1;
-inline constexpr size_t kMaxTokenBytes = 1024;
+inline constexpr size_t kMaxTokenBytes = 4096;
 
 // What a BPE model is made of, wherever it was read.
 struct BpeSpec {

@@ -43,7 +43,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   std::vector<int32_t> all;
   for (int32_t id = 0; id < std::min(t.vocab_size(), 2000); ++id) {
-    FUZZ_CHECK(t.TokenBytes(id).size() <= 1024);
+    FUZZ_CHECK(t.TokenBytes(id).size() <= 4096);
     all.push_back(id);
   }
   const auto decoded = t.Decode(all);

@@ -62,7 +62,7 @@ def main():
     parser.add_argument("--strings", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("directories", nargs="*", type=Path)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     try:
         import tokenizers
     except ImportError:

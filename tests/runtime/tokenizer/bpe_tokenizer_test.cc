@@ -94,8 +94,8 @@ TEST(BpeTokenizer, RefusesSpecsThatContradictThemselves) {
   spec.bpe.vocab.emplace_back("", 9);
   expect(spec, "token 9 has 0 bytes");
   spec = Letters();
-  spec.bpe.vocab.emplace_back(std::string(1025, 'x'), 9);
-  expect(spec, "token 9 has 1025 bytes");
+  spec.bpe.vocab.emplace_back(std::string(4097, 'x'), 9);
+  expect(spec, "token 9 has 4097 bytes");
   spec = Letters();
   spec.bpe.vocab.emplace_back("c", kMaxTokenId + 1);
   expect(spec, "has id 1048576, the limit is 1048575");
@@ -120,7 +120,7 @@ TEST(BpeTokenizer, RefusesSpecsThatContradictThemselves) {
   expect(spec, "\"<x>\" has the id 0 of another token");
   spec = Letters();
   spec.added_tokens.push_back({.content = "", .id = 9});
-  expect(spec, "must have 1 to 1024 bytes");
+  expect(spec, "must have 1 to 4096 bytes");
   spec = Letters();
   spec.eos_id = 6;
   expect(spec, "special token id 6 is not in the vocabulary of 6 tokens");

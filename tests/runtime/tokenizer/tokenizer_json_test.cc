@@ -86,7 +86,7 @@ const BadCase kBadCases[] = {
     {"added tokens are an object", R"({"added_tokens": {}})", kInvalid, "no list added_tokens"},
     {"added token is text", R"({"added_tokens": ["x"]})", kInvalid, "not an object"},
     {"added token without id", R"({"added_tokens": [{"content": "x"}]})", kInvalid, "has no id"},
-    {"added token without text", R"({"added_tokens": [{"id": 7}]})", kInvalid, "1 to 1024 bytes"},
+    {"added token without text", R"({"added_tokens": [{"id": 7}]})", kInvalid, "1 to 4096 bytes"},
     {"added token moves", R"({"added_tokens": [{"id": 7, "content": "a"}]})", kInvalid,
      "has the ids 0 and 7"},
     {"added token is huge", R"({"added_tokens": [{"id": 99999999, "content": "x"}]})", kInvalid,

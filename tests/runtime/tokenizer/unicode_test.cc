@@ -39,7 +39,8 @@ TEST(Unicode, FindsSpaceAtBothEnds) {
 }
 
 TEST(Unicode, WordCharactersAreLettersMarksNumbersAndConnectors) {
-  for (const int32_t c : {0x61, 0x301, 0x37, 0xBD, 0x5F, 0x6F22}) EXPECT_TRUE(IsWordCharacter(c)) << c;
+  for (const int32_t c : {0x61, 0x301, 0x37, 0xBD, 0x5F, 0x6F22})
+    EXPECT_TRUE(IsWordCharacter(c)) << c;
   for (const int32_t c : {0x20, 0x2D, 0x1F600, 0x200B}) EXPECT_FALSE(IsWordCharacter(c)) << c;
 }
 
