@@ -36,7 +36,10 @@ void ReadSpecialTokens(JsonReader* reader, TokenizerConfig* config) {
     // Some files say false.
     if (value == nullptr || value->is_boolean()) return "";
     std::string token = TokenContent(key, *value, reader);
-    if (!token.empty()) config->special_tokens.push_back(token);
+    if (!token.empty()) {
+      config->special_tokens.push_back(token);
+      config->named_tokens.emplace(key, token);
+    }
     return token;
   };
   const std::string bos = read("bos_token");

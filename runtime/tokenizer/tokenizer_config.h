@@ -1,6 +1,7 @@
 #ifndef LACUNA_RUNTIME_TOKENIZER_TOKENIZER_CONFIG_H_
 #define LACUNA_RUNTIME_TOKENIZER_TOKENIZER_CONFIG_H_
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,8 +21,9 @@ struct TokenizerConfig {
   bool add_prefix_space = false;
   std::string bos_token;  // empty: not said
   std::string eos_token;
-  std::vector<std::string> special_tokens;  // the two and others: <pad>, <|im_end|> ...
-  std::vector<AddedToken> added_tokens;     // ids and contents may repeat
+  std::vector<std::string> special_tokens;          // the two and others: <pad>, <|im_end|> ...
+  std::map<std::string, std::string> named_tokens;  // of these, by key: bos_token, unk_token ...
+  std::vector<AddedToken> added_tokens;             // ids and contents may repeat
 };
 
 // Files that are missing say nothing. INVALID_ARGUMENT names the file that is broken.
