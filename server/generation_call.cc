@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "proto/status.h"
+#include "server/chat_prompt.h"
 #include "server/logger.h"
 #include "server/response_builder.h"
 
@@ -151,15 +152,20 @@ absl::Status GenerationCall::Admit(const v1::GenerateRequest& request) {
 
 absl::Status GenerationCall::Tokenize() {
   GenerationRequest& request = validated_.request;
+  const RequestLimits limits = LimitsOf(*context_, *model_);
   if (request.prompt.empty()) {
     absl::StatusOr<std::vector<int32_t>> ids =
-        model_->tokenizer().Encode(validated_.prompt_text, /*add_special=*/true);
+        validated_.messages.empty()
+            ? model_->tokenizer().Encode(validated_.prompt_text, /*add_special=*/true)
+            : EncodeMessages(*model_, "prompt.messages", validated_.messages,
+                             limits.max_prompt_bytes);
     if (!ids.ok()) return ids.status();
+    if (ids->empty()) return InvalidFields({{"prompt", "has no tokens"}});
     request.prompt = *std::move(ids);
     validated_.prompt_text = {};
+    validated_.messages = {};
   }
-  return BoundByContext(static_cast<int32_t>(request.prompt.size()), LimitsOf(*context_, *model_),
-                        &validated_.effective);
+  return BoundByContext(static_cast<int32_t>(request.prompt.size()), limits, &validated_.effective);
 }
 
 void GenerationCall::TokenizeAndSubmit() {

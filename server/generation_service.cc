@@ -6,6 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/status.h"
+#include "server/chat_prompt.h"
+#include "server/request_validation.h"
 #include "server/response_builder.h"
 #include "server/streaming_call.h"
 #include "server/unary_call.h"
@@ -93,7 +95,14 @@ absl::Status Tokenize(const v1::TokenizeRequest& request, const ServiceContext& 
                                                 " bytes, the limit is ", max_bytes)}});
   }
   const bool add_special = !request.has_add_special() || request.add_special();
-  const auto ids = host.tokenizer().Encode(request.text(), add_special);
+  if (request.has_messages()) {
+    if (!request.text().empty()) return InvalidFields({{"messages", "exclude text"}});
+    const auto violation = CheckMessages("messages", request.messages(), max_bytes);
+    if (violation.has_value()) return InvalidFields({*violation});
+  }
+  const auto ids = request.has_messages()
+                       ? EncodeMessages(host, "messages", FromProto(request.messages()), max_bytes)
+                       : host.tokenizer().Encode(request.text(), add_special);
   if (!ids.ok()) return ids.status();
   for (int32_t id : *ids) {
     response->add_token_ids(id);

@@ -27,6 +27,10 @@ class ModelHost {
   const std::string& name() const { return name_; }
   const Model& model() const { return *loaded_.model; }
   const Tokenizer& tokenizer() const { return *loaded_.tokenizer; }
+  // Or why the model takes no messages.
+  const absl::StatusOr<std::unique_ptr<ChatTemplate>>& chat_template() const {
+    return loaded_.chat_template;
+  }
   const ModelMetrics& metrics() const { return *metrics_; }
   // Positions that a sequence can have, by the context and the KV cache.
   int32_t max_length() const { return max_length_; }

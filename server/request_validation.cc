@@ -12,6 +12,7 @@ namespace lacuna {
 namespace {
 
 constexpr size_t kMaxIdBytes = 128;  // request_id, tenant
+constexpr int kMaxMessages = 4096;
 constexpr uint32_t kMaxChoices = 16;
 constexpr int kMaxLogitBias = 1024;
 constexpr int kMaxStopStrings = 16;
@@ -26,6 +27,9 @@ constexpr size_t kMaxViolations = 16;
 
 class Violations {
  public:
+  void Add(FieldViolation violation) {
+    if (list_.size() < kMaxViolations) list_.push_back(std::move(violation));
+  }
   void Add(std::string field, std::string description) {
     if (list_.size() < kMaxViolations) list_.push_back({std::move(field), std::move(description)});
   }
@@ -66,6 +70,10 @@ void CheckSizes(const v1::GenerateRequest& in, const RequestLimits& limits,
   if (in.has_text()) {
     check("prompt", static_cast<int64_t>(in.text().size()), limits.max_prompt_bytes, "bytes");
   }
+  if (in.has_messages()) {
+    const auto violation = CheckMessages("prompt.messages", in.messages(), limits.max_prompt_bytes);
+    if (violation.has_value()) violations->Add(*violation);
+  }
   check("prompt", in.token_ids().ids_size(), limits.context - 1, "tokens");
   check("sampling.logit_bias", in.sampling().logit_bias_size(), kMaxLogitBias, "entries");
   check("stopping.stop", in.stopping().stop_size(), kMaxStopStrings, "strings");
@@ -98,8 +106,11 @@ void FillPrompt(const v1::GenerateRequest& in, const RequestLimits& limits, Viol
         out->request.prompt.assign(in.token_ids().ids().begin(), in.token_ids().ids().end());
       }
       return;
+    case v1::GenerateRequest::kMessages:  // CheckSizes has checked them
+      out->messages = FromProto(in.messages());
+      return;
     case v1::GenerateRequest::PROMPT_NOT_SET:
-      violations->Add("prompt", "is needed: text or token_ids");
+      violations->Add("prompt", "is needed: text, token_ids or messages");
       return;
   }
 }
@@ -229,6 +240,33 @@ void FillSparsity(const v1::SparsityParams& in, Violations* violations, Validate
 }
 
 }  // namespace
+
+std::optional<FieldViolation> CheckMessages(const std::string& name,
+                                            const v1::ChatMessages& messages, int64_t max_bytes) {
+  if (messages.messages().empty() || messages.messages_size() > kMaxMessages) {
+    return FieldViolation{name, absl::StrCat("has ", messages.messages_size(),
+                                             " messages, must be 1 to ", kMaxMessages)};
+  }
+  int64_t bytes = 0;
+  for (int i = 0; i < messages.messages_size(); ++i) {
+    const std::string& role = messages.messages(i).role();
+    if (role != "system" && role != "user" && role != "assistant") {
+      return FieldViolation{absl::StrCat(name, "[", i, "].role"),
+                            "must be system, user or assistant"};
+    }
+    bytes += static_cast<int64_t>(messages.messages(i).content().size());
+  }
+  if (bytes <= max_bytes) return std::nullopt;
+  return FieldViolation{name, absl::StrCat("has ", bytes, " bytes, the limit is ", max_bytes)};
+}
+
+std::vector<ChatMessage> FromProto(const v1::ChatMessages& messages) {
+  std::vector<ChatMessage> out;
+  for (const v1::ChatMessage& message : messages.messages()) {
+    out.push_back({message.role(), message.content()});
+  }
+  return out;
+}
 
 absl::StatusOr<ValidatedRequest> ValidateGenerate(const v1::GenerateRequest& in,
                                                   const RequestLimits& limits, uint64_t seed) {

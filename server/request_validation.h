@@ -2,11 +2,14 @@
 #define LACUNA_SERVER_REQUEST_VALIDATION_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
 #include "lacuna/v1/generation.pb.h"
+#include "proto/status.h"
+#include "runtime/chat/chat_template.h"
 #include "runtime/engine/request.h"
 
 namespace lacuna {
@@ -21,9 +24,10 @@ struct RequestLimits {
 };
 
 struct ValidatedRequest {
-  // Complete but for prompt (if it came as text), deadlines and sink.
+  // Complete but for prompt (if it came as text or messages), deadlines and sink.
   GenerationRequest request;
-  std::string prompt_text;  // if the prompt came as text
+  std::string prompt_text;            // if the prompt came as text
+  std::vector<ChatMessage> messages;  // if it came as messages
   absl::Duration queue_timeout = absl::InfiniteDuration();
   v1::EffectiveParams effective;  // every scalar set
 };
@@ -33,6 +37,11 @@ struct ValidatedRequest {
 // that are too large: nothing of such a request is copied or walked. A pure function.
 absl::StatusOr<ValidatedRequest> ValidateGenerate(const v1::GenerateRequest& request,
                                                   const RequestLimits& limits, uint64_t seed);
+
+// What is wrong with `messages`, a field `name`, if anything is.
+std::optional<FieldViolation> CheckMessages(const std::string& name,
+                                            const v1::ChatMessages& messages, int64_t max_bytes);
+std::vector<ChatMessage> FromProto(const v1::ChatMessages& messages);
 
 // What is left to check when the number of prompt tokens is known: INVALID_ARGUMENT, on `prompt`,
 // unless the prompt leaves room for a token. Bounds effective max_tokens by the context.

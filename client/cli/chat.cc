@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "client/cli/commands.h"
+#include "client/cli/conversation.h"
 #include "client/cli/options.h"
 #include "client/cli/output.h"
 #include "client/cli/signal_watcher.h"
@@ -23,6 +24,8 @@ constexpr uint32_t kDefaultMaxTokens = 128;
 struct ChatOptions {
   ClientOptions connection;
   SamplingOptions sampling;
+  std::string system;
+  bool raw = false;
   std::string user_prefix, reply_prefix;
   bool stats = false;
 };
@@ -35,6 +38,7 @@ class Chat {
         model_(model),
         max_tokens_(std::min(options.sampling.max_tokens.value_or(kDefaultMaxTokens),
                              std::max(model.context_length() / 2, 1u))),
+        conversation_(options.system),
         transcript_(options.user_prefix, options.reply_prefix) {}
 
   // Called on the signal thread: ends the reply that is being generated, if any.
@@ -51,9 +55,10 @@ class Chat {
     if (interactive_) {
       WriteStderr(absl::StrCat(
           "Model ", model_.name(),
-          " continues what you type; a base model, which has not learnt to "
-          "answer,\njust goes on writing. Ctrl-C ends a reply, /clear forgets all, Ctrl-D "
-          "leaves.\n"));
+          has_messages_ ? " answers."
+                        : " continues what you type; a base model, which has not learnt to "
+                          "answer,\njust goes on writing.",
+          " Ctrl-C ends a reply, /clear forgets all, Ctrl-D leaves.\n"));
     }
     int exit_code = kExitOk;
     while (true) {
@@ -62,6 +67,7 @@ class Chat {
       if (!std::getline(std::cin, line)) break;
       if (line == "/clear") {
         transcript_.Clear();
+        conversation_.Clear();
       } else if (!IsUtf8(line)) {
         exit_code = FailUsage(absl::InvalidArgumentError("this line is not valid UTF-8"));
       } else {
@@ -77,26 +83,50 @@ class Chat {
   // The exit code, were it the last turn.
   int Reply(const std::string& line) {
     transcript_.AddLine(line);
+    conversation_.AddLine(line);
+    v1::GenerateRequest request = MakeRequest(options_.sampling);
+    request.set_model(model_.name());
+    request.mutable_stopping()->set_max_tokens(max_tokens_);
+    request.mutable_sparsity()->set_report(options_.stats);
+    if (absl::Status status = FillPrompt(&request); !status.ok()) {
+      RemoveLastTurn();
+      return Fail(status);
+    }
+    return Stream(request);
+  }
+
+  // As much of what was said as leaves room for the reply.
+  absl::Status FillPrompt(v1::GenerateRequest* request) {
+    const uint32_t room = model_.context_length() - max_tokens_;
+    v1::TokenizeRequest tokenize;
+    tokenize.set_model(model_.name());
+    if (has_messages_) {
+      auto messages = conversation_.Messages(
+          room, [&](const v1::ChatMessages& all) -> absl::StatusOr<uint32_t> {
+            *tokenize.mutable_messages() = all;
+            const auto response = client_->Tokenize(tokenize);
+            if (!response.ok()) return response.status();
+            return static_cast<uint32_t>(response->token_ids_size());
+          });
+      if (!messages.ok()) return messages.status();
+      *request->mutable_messages() = *std::move(messages);
+      return absl::OkStatus();
+    }
     const auto ids = transcript_.Tokens(
-        model_.context_length() - max_tokens_,
-        [this](const std::string& text) -> absl::StatusOr<std::vector<uint32_t>> {
-          v1::TokenizeRequest request;
-          request.set_model(model_.name());
-          request.set_text(text);
-          const auto response = client_->Tokenize(request);
+        room, [&](const std::string& text) -> absl::StatusOr<std::vector<uint32_t>> {
+          tokenize.set_text(text);
+          const auto response = client_->Tokenize(tokenize);
           if (!response.ok()) return response.status();
           return std::vector<uint32_t>(response->token_ids().begin(), response->token_ids().end());
         });
-    if (!ids.ok()) {
-      transcript_.RemoveLastTurn();
-      return Fail(ids.status());
-    }
-    v1::GenerateRequest request = MakeRequest(options_.sampling);
-    request.set_model(model_.name());
-    request.mutable_token_ids()->mutable_ids()->Add(ids->begin(), ids->end());
-    request.mutable_stopping()->set_max_tokens(max_tokens_);
-    request.mutable_sparsity()->set_report(options_.stats);
-    return Stream(request);
+    if (!ids.ok()) return ids.status();
+    request->mutable_token_ids()->mutable_ids()->Add(ids->begin(), ids->end());
+    return absl::OkStatus();
+  }
+
+  void RemoveLastTurn() {
+    transcript_.RemoveLastTurn();
+    conversation_.RemoveLastTurn();
   }
 
   int Stream(const v1::GenerateRequest& request) {
@@ -122,10 +152,11 @@ class Chat {
     }
     // What was said before an interruption was said.
     if (!status.ok() && !cancellation.cancelled()) {
-      transcript_.RemoveLastTurn();
+      RemoveLastTurn();
       return Fail(status);
     }
     transcript_.AddReply(reply);
+    conversation_.AddReply(reply);
     if (options_.stats && status.ok()) WriteStderr(StatsText(started, finished));
     return kExitOk;
   }
@@ -140,6 +171,8 @@ class Chat {
   const v1::Model model_;
   const uint32_t max_tokens_;
   const bool interactive_ = isatty(STDIN_FILENO) == 1;
+  const bool has_messages_ = model_.has_chat_template() && !options_.raw;
+  Conversation conversation_;  // if has_messages_, else
   Transcript transcript_;
   bool stdout_gone_ = false;
 
@@ -159,6 +192,10 @@ int Run(const ChatOptions& options) {
   if (!client.ok()) return FailUsage(client.status());
   const auto model = (*client)->GetModel(options.sampling.model);
   if (!model.ok()) return Fail(model.status());
+  if (!options.system.empty() && (options.raw || !model->has_chat_template())) {
+    return FailUsage(absl::InvalidArgumentError(absl::StrCat(
+        "--system needs a chat template, which ", model->name(), " lacks or --raw leaves out")));
+  }
   Chat session(options, client->get(), *model);
   {
     absl::MutexLock lock(&mu);
@@ -176,20 +213,26 @@ void AddChatCommand(CLI::App* app, CommandBody* body) {
   auto options = std::make_shared<ChatOptions>();
   CLI::App* command = app->add_subcommand("chat", "Write a text together with the model, in turns");
   AddSamplingOptions(command, &options->sampling);
+  command->add_option("--system", options->system, "What the model is told before you begin")
+      ->check(Utf8());
+  command->add_flag("--raw", options->raw, "Plain text, even if the model has a chat template");
   command->add_option("--user_prefix", options->user_prefix, "Put before each of your lines");
   command->add_option("--reply_prefix", options->reply_prefix, "Put before each reply");
   command->add_flag("--stats", options->stats, "After each reply: counts, times, FFN sparsity");
   AddConnectionOptions(command, &options->connection);
   command->footer(
-      "Each line you type joins a running transcript, which the model continues. A base model "
-      "goes\n"
-      "on writing your text; one trained on conversations wants its prefixes and a --stop. The\n"
-      "oldest turns are forgotten when the context is full. --max_tokens is 128 unless given, and\n"
-      "at most half the context. Ctrl-C ends a reply, /clear forgets all, Ctrl-D leaves.\n"
+      "A model that comes with a chat template answers your messages. For any other, or with "
+      "--raw,\n"
+      "each line joins a running transcript, which the model continues: a base model goes on "
+      "writing\n"
+      "your text; one trained on conversations wants its prefixes and a --stop. The oldest turns "
+      "are\n"
+      "forgotten when the context is full. --max_tokens is 128 unless given, and at most half the\n"
+      "context. Ctrl-C ends a reply, /clear forgets all, Ctrl-D leaves.\n"
       "\n"
       "Examples:\n"
-      "  lacuna chat --temperature=0.7\n"
-      "  lacuna chat --user_prefix='User: ' --reply_prefix='Bot:' --stop='User:'");
+      "  lacuna chat --temperature=0.7 --system='You are brief.'\n"
+      "  lacuna chat --raw --user_prefix='User: ' --reply_prefix='Bot:' --stop='User:'");
   command->callback([options, body] { *body = [options] { return Run(*options); }; });
 }
 

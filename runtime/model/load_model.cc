@@ -107,7 +107,9 @@ absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options) {
       CheckpointSource::Create(*config, *std::move(checkpoint));
   if (!source.ok()) return source.status();
   absl::StatusOr<LoadedModel> loaded = BuildModel(*config, **source, options);
-  if (loaded.ok()) loaded->tokenizer = *std::move(tokenizer);
+  if (!loaded.ok()) return loaded;
+  loaded->tokenizer = *std::move(tokenizer);
+  loaded->chat_template = LoadChatTemplate(options.path);
   return loaded;
 }
 

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/base/thread_pool.h"
+#include "runtime/chat/chat_template.h"
 #include "runtime/model/model.h"
 #include "runtime/model/weights.h"
 #include "runtime/tokenizer/tokenizer.h"
@@ -28,6 +29,9 @@ struct LoadedModel {
   std::unique_ptr<ThreadPool> pool;
   std::unique_ptr<Model> model;
   std::unique_ptr<Tokenizer> tokenizer;
+  // Or why the model takes no messages; it can be served without.
+  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template =
+      absl::NotFoundError("there is no chat template");
 };
 
 // Checks what can be checked of all files before it takes memory for weights. INVALID_ARGUMENT or

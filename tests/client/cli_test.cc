@@ -229,6 +229,47 @@ TEST_F(CliTest, ChatContinuesATranscript) {
   EXPECT_EQ(text(requests[2]), "U:bye\nB:Hello, world\nU:bye\nB:");
 }
 
+TEST_F(CliTest, ChatSendsMessagesToAModelWithATemplate) {
+  const auto result =
+      Run({"chat", "--model=chat", "--system=be brief", "--max_tokens=16"}, "hi\nand\n");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, "Hello, world\nHello, world\n");
+  const auto requests = server_.requests();
+  ASSERT_EQ(requests.size(), 2);
+  const auto said = [](const v1::GenerateRequest& request) {
+    std::string out;
+    for (const v1::ChatMessage& message : request.messages().messages()) {
+      out += message.role() + ":" + message.content() + ";";
+    }
+    return out;
+  };
+  EXPECT_EQ(said(requests[0]), "system:be brief;user:hi;");
+  EXPECT_EQ(said(requests[1]), "system:be brief;user:hi;assistant:Hello, world;user:and;");
+}
+
+TEST_F(CliTest, ChatForgetsTheOldestMessagesWhenTheContextIsFull) {
+  // Room for 48 tokens: 1 + 11 + 21 for the first line, then 13 for its reply and 21 for the
+  // second.
+  const auto result =
+      Run({"chat", "--model=chat", "--system=0123456789", "--max_tokens=16"},
+          "aaaaaaaaaaaaaaaaaaaa\nbbbbbbbbbbbbbbbbbbbb\n" + std::string(99, 'c') + "\n");
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, HasSubstr("112 tokens, and there is room for 48"));
+  const auto requests = server_.requests();
+  ASSERT_EQ(requests.size(), 2);
+  ASSERT_EQ(requests[1].messages().messages_size(), 2);
+  EXPECT_EQ(requests[1].messages().messages(0).role(), "system");
+  EXPECT_EQ(requests[1].messages().messages(1).content(), "bbbbbbbbbbbbbbbbbbbb");
+}
+
+TEST_F(CliTest, ChatNeedsATemplateForASystemMessage) {
+  EXPECT_EQ(Run({"chat", "--system=x"}).exit_code, 2);
+  EXPECT_EQ(Run({"chat", "--model=chat", "--raw", "--system=x"}).exit_code, 2);
+  const auto raw = Run({"chat", "--model=chat", "--raw"}, "hi\n");
+  EXPECT_EQ(raw.exit_code, 0);
+  EXPECT_TRUE(server_.requests().back().has_token_ids());
+}
+
 TEST_F(CliTest, ChatRefusesALineThatCannotFitAndGoesOn) {
   const auto result = Run({"chat"}, std::string(100, 'x') + "\nok\n");
   EXPECT_EQ(result.exit_code, 0);

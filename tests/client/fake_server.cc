@@ -76,6 +76,10 @@ class FakeServer::Service final : public v1::GenerationService::CallbackService 
       response->add_token_ids(1);
       response->add_pieces("");
     }
+    // Each message takes a token more than its content.
+    for (const v1::ChatMessage& message : request->messages().messages()) {
+      for (size_t i = 0; i <= message.content().size(); ++i) response->add_token_ids(2);
+    }
     for (const char c : request->text()) {
       response->add_token_ids(static_cast<unsigned char>(c));
       response->add_pieces(std::string(1, c));
@@ -106,10 +110,15 @@ class FakeServer::Service final : public v1::GenerationService::CallbackService 
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
                                      const v1::GetModelRequest* request,
                                      v1::GetModelResponse* response) override {
-    if (!request->model().empty() && request->model() != "tiny") {
+    const bool chat = request->model() == "chat";
+    if (!request->model().empty() && request->model() != "tiny" && !chat) {
       return Finish(context, absl::NotFoundError(absl::StrCat("no model ", request->model())));
     }
     *response->mutable_model() = TinyModel();
+    if (chat) {
+      response->mutable_model()->set_name("chat");
+      response->mutable_model()->set_has_chat_template(true);
+    }
     return Finish(context, absl::OkStatus());
   }
 

@@ -475,6 +475,66 @@ TEST(GenerateTest, TraceparentAndCountsAreLogged) {
   EXPECT_THAT(log, HasSubstr("\"completion_tokens\":4"));
 }
 
+void AddMessage(v1::ChatMessages* messages, const std::string& role, const std::string& content) {
+  v1::ChatMessage* message = messages->add_messages();
+  message->set_role(role);
+  message->set_content(content);
+}
+
+TEST(MessagesTest, AreWrittenByTheChatTemplateForGenerateAndTokenize) {
+  ServerOptions options = TestServer::Options();
+  options.models = {{"chat", "/chat"}};
+  TestServer test(options);
+  const std::string prompt = "system: be brief\nuser: hi\n";
+  v1::GenerateRequest request = MakeRequest("", 2);
+  AddMessage(request.mutable_messages(), "system", "be brief");
+  AddMessage(request.mutable_messages(), "user", "hi");
+  v1::GenerateResponse response;
+  ASSERT_TRUE(Generate(&test, request, &response).ok());
+  EXPECT_EQ(response.started().prompt_tokens(), prompt.size());  // no BOS but the template's
+
+  const auto stub = test.NewStub();
+  v1::TokenizeRequest tokenize;
+  *tokenize.mutable_messages() = request.messages();
+  v1::TokenizeResponse tokens;
+  grpc::ClientContext first, second, third;
+  ASSERT_TRUE(stub->Tokenize(&first, tokenize, &tokens).ok());
+  std::string text;
+  for (const std::string& piece : tokens.pieces()) text += piece;
+  EXPECT_EQ(text, prompt);
+  tokenize.set_text("and text");
+  const absl::Status both = FromGrpcStatus(stub->Tokenize(&second, tokenize, &tokens));
+  EXPECT_EQ(FieldViolations(both)[0].field, "messages");
+  v1::GetModelResponse model;
+  ASSERT_TRUE(stub->GetModel(&third, {}, &model).ok());
+  EXPECT_TRUE(model.model().has_chat_template());
+  test.ExpectQuietAndBalanced();
+}
+
+TEST(MessagesTest, AreRefusedWhereTheTemplateRefusesOrThereIsNone) {
+  ServerOptions options = TestServer::Options();
+  options.models = {{"chat", "/chat"}, {"base", "/base"}};
+  TestServer test(options);
+  v1::GenerateRequest request = MakeRequest("", 2);
+  request.set_model("base");
+  AddMessage(request.mutable_messages(), "user", "hi");
+  absl::Status status = Generate(&test, request);
+  ASSERT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(FieldViolations(status)[0].field, "prompt.messages");
+  EXPECT_THAT(FieldViolations(status)[0].description,
+              HasSubstr("base takes no messages: there is no chat template"));
+
+  request.set_model("chat");
+  request.mutable_messages()->mutable_messages(0)->set_content("no");
+  status = Generate(&test, request);
+  ASSERT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(FieldViolations(status)[0].description, HasSubstr("no way"));
+  request.mutable_messages()->mutable_messages(0)->set_content(std::string(1020, 'x'));
+  status = Generate(&test, request);
+  EXPECT_THAT(FieldViolations(status)[0].description, HasSubstr("1027 bytes, the limit is"));
+  test.ExpectQuietAndBalanced();
+}
+
 TEST(OtherMethodsTest, TokenizeAndDetokenizeAreInverse) {
   TestServer test;
   const auto stub = test.NewStub();

@@ -53,6 +53,14 @@ TEST_P(RuleTest, RefusesWithTheFieldAndAllowsTheEdge) {
 
 using R = v1::GenerateRequest;
 
+void AddMessages(R* request, int count, const std::string& role, const std::string& content) {
+  for (int i = 0; i < count; ++i) {
+    v1::ChatMessage* message = request->mutable_messages()->add_messages();
+    message->set_role(role);
+    message->set_content(content);
+  }
+}
+
 // A float field: below, above, NaN and infinities; then both edges.
 #define FLOAT_RULES(field, low, high, below, above)                            \
   Rule{#field "_below", "sampling." #field,                                    \
@@ -72,6 +80,15 @@ using R = v1::GenerateRequest;
 
 const Rule kRules[] = {
     {"prompt_missing", "prompt", [](R* r) { r->clear_text(); }, [](R*) {}},
+    {"messages_empty", "prompt.messages", [](R* r) { r->mutable_messages(); },
+     [](R* r) { AddMessages(r, 1, "user", ""); }},
+    {"messages_too_many", "prompt.messages", [](R* r) { AddMessages(r, 4097, "user", ""); },
+     [](R* r) { AddMessages(r, 4096, "assistant", ""); }},
+    {"messages_role", "prompt.messages[0].role", [](R* r) { AddMessages(r, 1, "tool", "x"); },
+     [](R* r) { AddMessages(r, 1, "system", "x"); }},
+    {"messages_bytes", "prompt.messages",
+     [](R* r) { AddMessages(r, 2, "user", std::string(501, 'a')); },
+     [](R* r) { AddMessages(r, 2, "user", std::string(500, 'a')); }},
     {"prompt_empty", "prompt", [](R* r) { r->set_text(""); }, [](R* r) { r->set_text("a"); }},
     {"prompt_bytes", "prompt", [](R* r) { r->set_text(std::string(1001, 'a')); },
      [](R* r) { r->set_text(std::string(1000, 'a')); }},

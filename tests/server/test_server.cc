@@ -61,7 +61,7 @@ ServerOptions TestServer::Options() {
 }
 
 TestServer::TestServer(ServerOptions options, std::function<void(FakeModel*)> configure) {
-  const ModelLoader loader = [this, configure = std::move(configure)](const LoadOptions&) {
+  const ModelLoader loader = [this, configure = std::move(configure)](const LoadOptions& load) {
     auto model = std::make_unique<FakeModel>();
     model->on_forward = [this](absl::Span<const SequenceChunk>, FfnMode) {
       gate_.Pass();
@@ -71,6 +71,12 @@ TestServer::TestServer(ServerOptions options, std::function<void(FakeModel*)> co
     LoadedModel loaded;
     loaded.model = std::move(model);
     loaded.tokenizer = std::make_unique<FakeTokenizer>();
+    if (load.path == "/chat") {
+      loaded.chat_template = ChatTemplate::Create(
+          "{% for m in messages %}{% if m.content == 'no' %}{{ raise_exception('no way') }}"
+          "{% endif %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}",
+          {});
+    }
     return absl::StatusOr<LoadedModel>(std::move(loaded));
   };
   server_ = std::make_unique<Server>(options, loader, [] {});

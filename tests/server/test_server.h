@@ -37,7 +37,8 @@ class Gate {
 // A whole Server on fake models, with ports chosen by the system.
 class TestServer {
  public:
-  // Small numbers, one model "fake", no drain lead.
+  // Small numbers, one model "fake", no drain lead. A model at the path "/chat" has a chat
+  // template, which writes "role: content\n" for each message and refuses the content "no".
   static ServerOptions Options();
 
   // `configure` is called for each model before it is served.
