@@ -14,7 +14,7 @@
 namespace lacuna {
 namespace {
 
-// The longest in use have about 30 KB.
+// The longest of a family under test has 2,317.
 constexpr size_t kMaxTemplateBytes = 256 << 10;
 
 // Steps and bytes that a rendering may take: a few thousand steps are usual, and the template under

@@ -31,7 +31,7 @@ class Regex {
   // patterns do.
   absl::StatusOr<std::vector<ByteRange>> FindAll(std::string_view text) const;
 
-  // A few thousand are what the patterns in use need for a run of letters that fills a prompt.
+  // Of backtracking, for one match.
   static constexpr int kMaxSteps = 10'000'000;
 
  private:

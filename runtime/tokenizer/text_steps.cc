@@ -140,27 +140,26 @@ SplitStep SplitByPattern(Regex pattern, SplitBehavior behavior, bool invert) {
 }
 
 SplitStep AddPrefixSpace() {
-  return [](Word word, std::vector<Word>* words) {
-    if (!word.text.starts_with(' ')) word.text.insert(0, 1, ' ');
-    words->push_back(std::move(word));
+  return [](const Word& word, std::vector<Word>* words) {
+    words->push_back(word);
+    if (!word.text.starts_with(' ')) words->back().text.insert(0, 1, ' ');
     return absl::OkStatus();
   };
 }
 
 SplitStep SplitAtSpaces(std::string symbol, PrependScheme scheme, bool split) {
-  return [symbol = std::move(symbol), scheme, split](Word word, std::vector<Word>* words) {
-    word.text = absl::StrReplaceAll(word.text, {{" ", symbol}});
+  return [symbol = std::move(symbol), scheme, split](const Word& word, std::vector<Word>* words) {
+    std::string text = absl::StrReplaceAll(word.text, {{" ", symbol}});
     const bool prepend =
         scheme == PrependScheme::kAlways || (scheme == PrependScheme::kFirst && word.at_start);
-    if (prepend && !word.text.starts_with(symbol)) word.text.insert(0, symbol);
+    if (prepend && !text.starts_with(symbol)) text.insert(0, symbol);
     if (!split) {
-      words->push_back(std::move(word));
+      words->push_back({std::move(text), word.at_start});
       return absl::OkStatus();
     }
-    const std::string_view text = word.text;
     for (size_t begin = 0; begin < text.size();) {
       const size_t end = std::min(text.find(symbol, begin + 1), text.size());
-      words->push_back({std::string(text.substr(begin, end - begin)), word.at_start && begin == 0});
+      words->push_back({text.substr(begin, end - begin), word.at_start && begin == 0});
       begin = end;
     }
     return absl::OkStatus();
@@ -170,8 +169,8 @@ SplitStep SplitAtSpaces(std::string symbol, PrependScheme scheme, bool split) {
 absl::Status Split(const std::vector<SplitStep>& steps, std::vector<Word>* words) {
   for (const SplitStep& step : steps) {
     std::vector<Word> next;
-    for (Word& word : *words) {
-      if (absl::Status status = step(std::move(word), &next); !status.ok()) return status;
+    for (const Word& word : *words) {
+      if (absl::Status status = step(word, &next); !status.ok()) return status;
     }
     *words = std::move(next);
   }

@@ -37,7 +37,7 @@ struct Word {
 };
 
 // Appends the words that one word becomes to `words`. RESOURCE_EXHAUSTED if a pattern gives up.
-using SplitStep = std::function<absl::Status(Word word, std::vector<Word>* words)>;
+using SplitStep = std::function<absl::Status(const Word& word, std::vector<Word>* words)>;
 
 // What becomes of the text that a pattern matches.
 enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };

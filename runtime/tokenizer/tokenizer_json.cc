@@ -13,7 +13,7 @@
 namespace lacuna {
 namespace {
 
-// The files in use have up to 7,000.
+// Bounds what is looked for at every byte of a text.
 constexpr size_t kMaxAddedTokens = 1 << 16;
 
 void ReadVocab(JsonReader* reader, BpeSpec* spec) {

@@ -9,7 +9,8 @@
 
 namespace lacuna {
 
-// The largest in use, of 260,000 tokens, has 34 MB.
+// A published file of 65,000 tokens has 1.8 MB; with line breaks and indentation they are several
+// times as long.
 inline constexpr int64_t kMaxTokenizerJson = int64_t{64} << 20;
 
 // What a Hugging Face tokenizer.json of model type BPE says; it names no BOS or EOS. `name` starts

@@ -1,0 +1,43 @@
+#include "runtime/model/load_model.h"
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "tests/runtime/base/testing.h"
+
+namespace lacuna {
+namespace {
+
+// The embedded model's configuration and tokenizer of 4,096 ids, with so many embeddings.
+absl::Status LoadWithVocabulary(int32_t vocab_size) {
+  const std::string model = LACUNA_SOURCE_DIR "/models/lacuna-novels-3m/";
+  const TempDir dir;
+  std::filesystem::copy(model + "tokenizer.model", dir.File("tokenizer.model"));
+  std::ostringstream config;
+  config << std::ifstream(model + "config.json").rdbuf();
+  dir.Write("config.json",
+            absl::StrReplaceAll(config.str(), {{"\"vocab_size\": 4096",
+                                                absl::StrCat("\"vocab_size\": ", vocab_size)}}));
+  LoadOptions options;
+  options.path = dir.path();
+  return LoadModel(options).status();
+}
+
+TEST(LoadModel, RefusesATokenizerThatCannotBeTheModels) {
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_TRUE(IsError(LoadWithVocabulary(4095), kInvalid,
+                      "the tokenizer has 4096 ids, the model only 4095 embeddings"));
+  EXPECT_TRUE(IsError(LoadWithVocabulary(50272), kInvalid,
+                      "the tokenizer has 4096 ids, the model 50272 embeddings"));
+  // Padding is not refused: the weights are the next thing that is missing.
+  for (const int32_t vocab_size : {4096, 4096 + 1024}) {
+    EXPECT_TRUE(IsError(LoadWithVocabulary(vocab_size), absl::StatusCode::kNotFound, "safetensors"))
+        << vocab_size;
+  }
+}
+
+}  // namespace
+}  // namespace lacuna
