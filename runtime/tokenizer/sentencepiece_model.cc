@@ -8,8 +8,8 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "runtime/base/utf8.h"
+#include "runtime/tokenizer/bpe_model.h"
 
 namespace lacuna {
 namespace {
@@ -222,16 +222,9 @@ absl::Status CheckDenormalizerSpec(std::string_view message) {
   });
 }
 
-// The byte of a piece "<0xHH>" with capital digits, or -1.
-int ByteOfPiece(std::string_view text) {
-  for (int byte = 0; byte < 256; ++byte) {
-    if (text == absl::StrFormat("<0x%02X>", byte)) return byte;
-  }
-  return -1;
-}
+}  // namespace
 
-// Checks the pieces against each other and finds the special ones.
-absl::Status IndexPieces(const SpecialNames& names, SentencePieceModel* model) {
+absl::Status IndexPieces(std::string_view bos, std::string_view eos, SentencePieceModel* model) {
   absl::flat_hash_map<std::string_view, int32_t> ids;
   ids.reserve(model->pieces.size());
   int byte_pieces = 0;
@@ -249,7 +242,7 @@ absl::Status IndexPieces(const SpecialNames& names, SentencePieceModel* model) {
       }
       model->unk_id = id;
     } else if (piece.type == PieceType::kByte) {
-      const int byte = ByteOfPiece(piece.text);
+      const int byte = FallbackByte(piece.text);
       if (byte < 0) {
         return absl::InvalidArgumentError(absl::StrCat(
             "byte piece ", id, " is ", Quoted(piece.text), ", expected <0x00> to <0xFF>"));
@@ -257,8 +250,8 @@ absl::Status IndexPieces(const SpecialNames& names, SentencePieceModel* model) {
       model->byte_ids[byte] = id;
       ++byte_pieces;
     } else if (piece.type == PieceType::kControl) {
-      if (piece.text == names.bos) model->bos_id = id;
-      if (piece.text == names.eos) model->eos_id = id;
+      if (piece.text == bos) model->bos_id = id;
+      if (piece.text == eos) model->eos_id = id;
     }
   }
   if (model->unk_id < 0) {
@@ -271,8 +264,6 @@ absl::Status IndexPieces(const SpecialNames& names, SentencePieceModel* model) {
   }
   return absl::OkStatus();
 }
-
-}  // namespace
 
 absl::StatusOr<SentencePieceModel> ParseSentencePieceModel(std::string_view serialized) {
   if (serialized.size() > static_cast<size_t>(kMaxSentencePieceFile)) {
@@ -302,7 +293,7 @@ absl::StatusOr<SentencePieceModel> ParseSentencePieceModel(std::string_view seri
         return absl::OkStatus();  // self-test data
     }
   });
-  status.Update(status.ok() ? IndexPieces(names, &model) : absl::OkStatus());
+  status.Update(status.ok() ? IndexPieces(names.bos, names.eos, &model) : absl::OkStatus());
   if (!status.ok()) return status;
   return model;
 }

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace lacuna {
@@ -58,6 +59,11 @@ struct SentencePieceModel {
   bool add_dummy_prefix = true;
   bool remove_extra_whitespaces = true;
 };
+
+// Checks the pieces of a model against each other and fills in what follows from them: the unknown,
+// BOS and EOS pieces (the control pieces called `bos` and `eos`) and the byte pieces.
+// INVALID_ARGUMENT says what is wrong.
+absl::Status IndexPieces(std::string_view bos, std::string_view eos, SentencePieceModel* model);
 
 // Parses and checks the protobuf ModelProto. INVALID_ARGUMENT says what is wrong with it;
 // UNIMPLEMENTED names a feature that no language model known to us uses.

@@ -156,7 +156,12 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeSentencePieceTokenizer(std::strin
                                                                       bool add_bos) {
   absl::StatusOr<SentencePieceModel> model = ParseSentencePieceModel(serialized);
   if (!model.ok()) return model.status();
-  auto tokenizer = std::make_unique<SentencePieceTokenizer>(*std::move(model), add_bos);
+  return MakeSentencePieceTokenizer(*std::move(model), add_bos);
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeSentencePieceTokenizer(SentencePieceModel model,
+                                                                      bool add_bos) {
+  auto tokenizer = std::make_unique<SentencePieceTokenizer>(std::move(model), add_bos);
   if (absl::Status status = tokenizer->Init(); !status.ok()) return status;
   return tokenizer;
 }

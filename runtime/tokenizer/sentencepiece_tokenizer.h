@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "runtime/tokenizer/sentencepiece_model.h"
 #include "runtime/tokenizer/tokenizer.h"
 
 namespace lacuna {
@@ -16,6 +17,11 @@ namespace lacuna {
 // `add_bos`: Encode(text, add_special = true) puts the BOS first.
 // INVALID_ARGUMENT says what is wrong with the model, UNIMPLEMENTED what is not supported.
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeSentencePieceTokenizer(std::string_view serialized,
+                                                                      bool add_bos = true);
+
+// The same from a model that was read elsewhere and went through IndexPieces; the texts of its
+// pieces are UTF-8 of 1 to kMaxPieceBytes bytes, their scores finite.
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeSentencePieceTokenizer(SentencePieceModel model,
                                                                       bool add_bos = true);
 
 // The same from a file; messages name it.

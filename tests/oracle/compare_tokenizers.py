@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# ruff: noqa: E501
 """Compares our tokenizers with Hugging Face's `tokenizers` on random strings, string by string.
 
     compare_tokenizers.py TOKENIZE_LINES [--strings N] [--seed S] [DIRECTORY...]
@@ -31,7 +32,9 @@ def random_text(rng, atoms, is_old):
                 c = chr(rng.randrange(rng.choice([0x100, 0x800, 0x3000, 0x20000])))
                 text += c if is_old(c) else ""
         else:
-            text += rng.choice([" ", "\n", "\t", "a", "é", "=", "0", "的", "▁"]) * rng.randint(1, 40)
+            text += rng.choice([" ", "\n", "\t", "a", "é", "=", "0", "的", "▁"]) * rng.randint(
+                1, 40
+            )
         text += rng.choice(["", " ", "  ", "\n"])
     return text
 
@@ -51,7 +54,9 @@ def compare(program, name, folder, tokenizer, strings):
             if got != want:
                 wrong += 1
                 if wrong <= 5:
-                    print(f"{name}: {what} of {text[:200]!r}\n  ours   {got!r:.400}\n  theirs {want!r:.400}")
+                    print(
+                        f"{name}: {what} of {text[:200]!r}\n  ours   {got!r:.400}\n  theirs {want!r:.400}"
+                    )
     print(f"{name}: {len(strings)} strings, {wrong} differences")
     return wrong == 0
 
@@ -69,7 +74,9 @@ def main():
         python = os.environ.get("LACUNA_PYTHON")
         if python and python != sys.executable:
             sys.exit(subprocess.run([python, *sys.argv]).returncode)
-        print("skipped: python3 lacks the package tokenizers (LACUNA_PYTHON may name one that has it)")
+        print(
+            "skipped: python3 lacks the package tokenizers (LACUNA_PYTHON may name one that has it)"
+        )
         sys.exit(77)
 
     from make_tokenizers import NAMES, OUT, is_old, load

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# ruff: noqa: E501
 """Small tokenizers in the formats of well-known model families, and what Hugging Face's
 `tokenizers` makes of 10,000 strings with each.
 
@@ -190,23 +191,114 @@ def make_atoms(lines, rng):
         line = rng.choice(lines)
         begin = rng.randrange(len(line))
         atoms.append(line[begin : begin + rng.randint(1, 90)])
-    code = Path(__file__).read_text(encoding="utf-8").splitlines(keepends=True)
+    code = Path(__file__).with_name("make_golden.py").read_text().splitlines(keepends=True)
     code += ["for (int i = 0; i < n; ++i) {\n\t\tx[i] += y[i] * 0x1F;\r\n}", "a->b::c<T&&>(*p)"]
     atoms += rng.sample(code, 60) + code[-2:]
     atoms += ["I'm", "they'LL", "'Tis", "don't", "we've'd", "'ſ", "ROCK'N'ROLL", "l'été"]
     atoms += [str(rng.randrange(10 ** rng.randint(1, 12))) for _ in range(40)]
     atoms += ["3.14159", "1,000,000", "٣٤٥", "½", "Ⅷ", "x²", "①", "1e-9", "0b1010", "२०२६"]
     atoms += ["😀", "👩‍👩‍👧‍👦", "🏳️‍🌈", "👍🏽", "🇩🇪", "☃️", "✓", "\U0001f9d1\u200d\U0001f680"]
-    atoms += ["e\u0301", "é", "ä̈̈", "q̃́", "\u0344", "Å", "Å", "ﬁ", "ﷺ", "ǅ", "İ", "ß", "ς", "각", "ᄀ\u1161\u11a8"]
-    atoms += ["Z" + "\u0316\u0301\u0327" * 9, "\u0f73\u0f72\u0f71", "नमस्ते", "สวัสดี", "שלום", "مرحبا بالعالم"]
-    atoms += ["你好，世界。", "東京タワー", "안녕하세요", "ひらがな", "漢字", "㍿", "𠮷野家", "ｆｕｌｌ　ｗｉｄｔｈ", "《》"]
+    atoms += [
+        "e\u0301",
+        "é",
+        "ä̈̈",
+        "q̃́",
+        "\u0344",
+        "Å",
+        "Å",
+        "ﬁ",
+        "ﷺ",
+        "ǅ",
+        "İ",
+        "ß",
+        "ς",
+        "각",
+        "ᄀ\u1161\u11a8",
+    ]
+    atoms += [
+        "Z" + "\u0316\u0301\u0327" * 9,
+        "\u0f73\u0f72\u0f71",
+        "नमस्ते",
+        "สวัสดี",
+        "שלום",
+        "مرحبا بالعالم",
+    ]
+    atoms += [
+        "你好，世界。",
+        "東京タワー",
+        "안녕하세요",
+        "ひらがな",
+        "漢字",
+        "㍿",
+        "𠮷野家",
+        "ｆｕｌｌ　ｗｉｄｔｈ",
+        "《》",
+    ]
     atoms += ["Привет", "Ελληνικά", "Việt Nam", "naïve café", "Łódź", "Ångström", "ǄUNGLA"]
     atoms += [chr(c) for c in [*range(1, 32), 127, *range(128, 160)]] + ["\0", "\u00a0", "\u00ad"]
-    atoms += [" ", "  ", "   ", "\t", "\n", "\n\n", "\r\n", " \n ", "\u2003", "\u3000", "\u180e", "\u200b", "\ufeff", "\u2028", "\u0085"]
-    atoms += ["▁", "▁▁", "_", "Ġ", "Ċ", "<0x0A>", "<0xE2>", "#version", "\ufffd", "\U0010ffff", "\ue000"]
-    atoms += ["<|endoftext|>", "<s>", "</s>", "<unk>", "<pad>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|begin_of_text|>"]
-    atoms += ["<left>", "<right>", "whale", "whales", "Captain Ahab", "captain ahab", "[INST]", "<|im_", "start|>"]
-    atoms += ["a" * 50, "ab" * 40, "=" * 70, "-" * 33, "  " * 25, "\n" * 20, "!?" * 15, "的" * 20, "é" * 30]
+    atoms += [
+        " ",
+        "  ",
+        "   ",
+        "\t",
+        "\n",
+        "\n\n",
+        "\r\n",
+        " \n ",
+        "\u2003",
+        "\u3000",
+        "\u180e",
+        "\u200b",
+        "\ufeff",
+        "\u2028",
+        "\u0085",
+    ]
+    atoms += [
+        "▁",
+        "▁▁",
+        "_",
+        "Ġ",
+        "Ċ",
+        "<0x0A>",
+        "<0xE2>",
+        "#version",
+        "\ufffd",
+        "\U0010ffff",
+        "\ue000",
+    ]
+    atoms += [
+        "<|endoftext|>",
+        "<s>",
+        "</s>",
+        "<unk>",
+        "<pad>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|eot_id|>",
+        "<|begin_of_text|>",
+    ]
+    atoms += [
+        "<left>",
+        "<right>",
+        "whale",
+        "whales",
+        "Captain Ahab",
+        "captain ahab",
+        "[INST]",
+        "<|im_",
+        "start|>",
+    ]
+    atoms += [
+        "a" * 50,
+        "ab" * 40,
+        "=" * 70,
+        "-" * 33,
+        "  " * 25,
+        "\n" * 20,
+        "!?" * 15,
+        "的" * 20,
+        "é" * 30,
+    ]
     while len(atoms) < 900:
         c = chr(rng.choice([rng.randrange(0x300, 0x3000), rng.randrange(0xA000, 0x20000)]))
         if is_old(c):
