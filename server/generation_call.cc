@@ -248,8 +248,14 @@ void GenerationCall::CountSlow() {
 }
 
 void GenerationCall::EndIfStalled(absl::Duration timeout) {
-  MutexLock lock(&mu_);
-  if (absl::Now() - write_started_ <= timeout) return;
+  // The watchdog calls this. It must not wait for an engine that is stuck with the lock: then it
+  // could not report that.
+  if (!mu_.TryLock()) return;
+  if (absl::Now() - write_started_ > timeout) EndStalled(timeout);
+  mu_.Unlock();
+}
+
+void GenerationCall::EndStalled(absl::Duration timeout) {
   if (status_.ok()) {  // else it is counted
     CountSlow();
     const absl::Status slow = absl::ResourceExhaustedError(absl::StrCat(

@@ -78,7 +78,8 @@ class GenerationCall : public TokenSink, public std::enable_shared_from_this<Gen
   // and nothing happens, if the call has ended.
   bool Abort(const absl::Status& why);
   // Ends the call with RESOURCE_EXHAUSTED, even if only the writing is left, and cuts the
-  // transport, if the write in flight takes longer than `timeout`.
+  // transport, if the write in flight takes longer than `timeout`. Never waits: does nothing while
+  // another thread is at work on the call.
   void EndIfStalled(absl::Duration timeout);
 
   void OnScheduled() override;
@@ -117,6 +118,7 @@ class GenerationCall : public TokenSink, public std::enable_shared_from_this<Gen
   void TokenizeAndSubmit();
   absl::Status Tokenize();
   void End(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void EndStalled(absl::Duration timeout) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Ends the call with RESOURCE_EXHAUSTED unless what was just emitted fitted the buffer.
   void EndIfSlow(bool fits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void CountSlow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
