@@ -39,7 +39,8 @@ struct Options {
   std::string synthetic;
   std::string ffn = "auto";
   double sparsity = 0;  // 0: the shape's own
-  BenchShape shape;
+  BenchShape shape;     // but for `batch`
+  std::vector<int> batches = {1};
   int repeat = 5;
   bool json = false;
 };
@@ -69,10 +70,9 @@ double PeakRssMb() {
   return static_cast<double>(usage.ru_maxrss) / 1024.0;
 }
 
-nlohmann::ordered_json Report(const Options& options, const Model& model, FfnMode mode,
-                              const std::vector<BenchRun>& runs,
+nlohmann::ordered_json Report(const Options& options, const BenchShape& shape, const Model& model,
+                              FfnMode mode, const std::vector<BenchRun>& runs,
                               const std::vector<double>& bandwidth, double load_seconds) {
-  const BenchShape& shape = options.shape;
   std::vector<double> prefill, decode, step_ms;
   BenchRun total;
   for (const BenchRun& run : runs) {
@@ -164,6 +164,39 @@ absl::StatusOr<std::vector<FfnMode>> ParseModes(const std::string& text) {
   return modes;
 }
 
+// All modes of one shape in interleaved rounds; prints a report for each.
+absl::Status MeasureShape(const Options& options, const BenchShape& shape,
+                          const std::vector<FfnMode>& modes, const Model& model,
+                          const BandwidthProbe& probe, double load_seconds, BenchModel* bench) {
+  absl::Status status = bench->Prepare();
+  if (!status.ok()) return status;
+
+  std::vector<std::vector<BenchRun>> runs(modes.size());
+  std::vector<std::vector<double>> bandwidth(modes.size());
+  for (int r = -1; r < options.repeat; ++r) {  // round -1 warms up
+    for (size_t m = 0; m < modes.size(); ++m) {
+      const double bytes_per_s = probe.Measure();
+      absl::StatusOr<BenchRun> run = bench->Run(modes[m], static_cast<uint64_t>(r + 2));
+      if (!run.ok()) return run.status();
+      std::fprintf(stderr, "\r%s: round %d of %d ", FfnModeName(modes[m]), r + 1, options.repeat);
+      if (r < 0) continue;
+      runs[m].push_back(*run);
+      bandwidth[m].push_back(bytes_per_s);
+    }
+  }
+  std::fputs("\n", stderr);
+  for (size_t m = 0; m < modes.size(); ++m) {
+    const nlohmann::ordered_json report =
+        Report(options, shape, model, modes[m], runs[m], bandwidth[m], load_seconds);
+    if (options.json) {
+      std::printf("%s\n", report.dump().c_str());
+    } else {
+      PrintForPeople(report);
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status RunBench(const Options& options) {
   absl::StatusOr<std::vector<FfnMode>> modes = ParseModes(options.ffn);
   if (!modes.ok()) return modes.status();
@@ -186,33 +219,13 @@ absl::Status RunBench(const Options& options) {
   }
   absl::StatusOr<BandwidthProbe> probe = BandwidthProbe::Create(loaded->pool.get());
   if (!probe.ok()) return probe.status();
-  BenchModel bench(loaded->model.get(), prompt, options.shape);
-  absl::Status status = bench.Prepare();
-  if (!status.ok()) return status;
-
-  std::vector<std::vector<BenchRun>> runs(modes->size());
-  std::vector<std::vector<double>> bandwidth(modes->size());
-  for (int r = -1; r < options.repeat; ++r) {  // round -1 warms up
-    for (size_t m = 0; m < modes->size(); ++m) {
-      const double bytes_per_s = probe->Measure();
-      absl::StatusOr<BenchRun> run = bench.Run((*modes)[m], static_cast<uint64_t>(r + 2));
-      if (!run.ok()) return run.status();
-      std::fprintf(stderr, "\r%s: round %d of %d ", FfnModeName((*modes)[m]), r + 1,
-                   options.repeat);
-      if (r < 0) continue;
-      runs[m].push_back(*run);
-      bandwidth[m].push_back(bytes_per_s);
-    }
-  }
-  std::fputs("\n", stderr);
-  for (size_t m = 0; m < modes->size(); ++m) {
-    const nlohmann::ordered_json report =
-        Report(options, *loaded->model, (*modes)[m], runs[m], bandwidth[m], load_seconds);
-    if (options.json) {
-      std::printf("%s\n", report.dump().c_str());
-    } else {
-      PrintForPeople(report);
-    }
+  for (const int batch : options.batches) {
+    BenchShape shape = options.shape;
+    shape.batch = batch;
+    BenchModel bench(loaded->model.get(), prompt, shape);
+    const absl::Status status =
+        MeasureShape(options, shape, *modes, *loaded->model, *probe, load_seconds, &bench);
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -241,7 +254,8 @@ int Main(int argc, char** argv) {
   app.add_option("--generate_tokens", options.shape.generate_tokens, "Per sequence")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
-  app.add_option("--batch", options.shape.batch, "Sequences decoded together")
+  app.add_option("--batch", options.batches, "Sequences decoded together, or a list such as 1,4,16")
+      ->delimiter(',')
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));
   app.add_option("--sparsity", options.sparsity, "Synthetic models: share of zeros to aim at")
