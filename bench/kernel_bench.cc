@@ -217,8 +217,12 @@ int Main(int argc, char** argv) {
   app.add_option("--weights", options.weights, "f32, bf16, int8 or int4")->capture_default_str();
   app.add_option("--isa", options.isa, "generic, avx2, avx512 or avx512vnni; default: the best");
   app.add_option("--tokens", options.tokens, "Numbers of tokens")->capture_default_str();
-  app.add_option("--rows", options.rows, "Rows (neurons)")->capture_default_str();
-  app.add_option("--cols", options.cols, "Elements of a row")->capture_default_str();
+  app.add_option("--rows", options.rows, "Rows (neurons)")
+      ->capture_default_str()
+      ->check(CLI::Range(16, 1 << 20));
+  app.add_option("--cols", options.cols, "Elements of a row")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 17));
   app.add_option("--density", options.density, "Share of neurons active for a token")
       ->capture_default_str();
   app.add_option("--union_density", options.union_density,
@@ -227,7 +231,8 @@ int Main(int argc, char** argv) {
   app.add_option("--memory_mb", options.memory_mb, "Weights to rotate through")
       ->capture_default_str();
   app.add_option("--repeat", options.repeat, "Timed rounds; the median is printed")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = RunBench(options);
   if (status.ok()) return 0;

@@ -151,7 +151,9 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--against", options.against, "Weights to compare with, such as f32");
   app.add_option("--context", options.context, "Tokens of a window")->capture_default_str();
-  app.add_option("--max_tokens", options.max_tokens, "Of the text")->capture_default_str();
+  app.add_option("--max_tokens", options.max_tokens, "Of the text")
+      ->capture_default_str()
+      ->check(CLI::Range(2, 1 << 30));
   app.add_option("--threads", options.load.threads, "0: all CPUs that may be used");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = RunQuality(options);

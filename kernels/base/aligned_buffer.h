@@ -26,7 +26,6 @@ class AlignedBuffer {
 
   std::byte* data() const { return data_; }
   int64_t size() const { return size_; }
-  float* floats() const { return reinterpret_cast<float*>(data_); }
 
  private:
   std::byte* data_ = nullptr;

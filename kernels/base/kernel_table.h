@@ -98,8 +98,9 @@ struct KernelTable {
 
   // out = a row of weights as int8 or int4 (RowBytes; null for float types), padding included: int8
   // scaled by the largest magnitude / 127, int4 by that of several scales which gives the least
-  // squared error. Weights are finite.
+  // squared error. Magnitudes are at most kMaxQuantizable; those below 1e-36 lose precision.
   void (*quantize_weights[kNumDTypes])(const float* row, int64_t n, void* out);
+  static constexpr float kMaxQuantizable = 1e15f;  // its square, 64 times, is far from infinity
 
   // gate[i] = activation(gate[i]) in place for i in [0, n). Writes first_index + i of each result
   // that is not zero to `indices` (room for n + 16), ascending, and returns how many there are.

@@ -28,7 +28,7 @@ struct QuantizedDotKernels {
   static constexpr int64_t kHeadBytes = 1024;
   // From this many tokens on it pays to unpack rows first.
   static constexpr int64_t kUnpackTokens = 32;
-  // Rows of up to this many elements are unpacked once for many tokens: 8 of them take 128 KiB.
+  // Rows of up to this many elements are unpacked once for many tokens: 4 of them take 64 KiB.
   static constexpr int64_t kMaxUnpacked = 16384;
 
   // The codes of one row in the form that the integer products take, and its scales.
@@ -79,8 +79,7 @@ struct QuantizedDotKernels {
     return I{};
   }
 
-  // sums[t][r] += the products of one block of `vectors` vectors. Not inlined, so that the
-  // compiler keeps the integer sums, and only those, in registers.
+  // sums[t][r] += the products of one block of `vectors` vectors.
   template <class W, int T, int R>
   static LACUNA_INLINE void DotBlock(const Token* tokens, const Row* rows, int64_t block,
                                      int64_t vectors, F (*sums)[R]) {
@@ -165,8 +164,7 @@ struct QuantizedDotKernels {
   static void DotTile(const Token* tokens, const Row* rows, Ahead* ahead, int64_t k, float* y,
                       int64_t y_stride) {
     F sums[T][R] = {};
-    const int64_t vectors =
-        W::kVectors == 1 && W::kType == DType::kInt8 ? CeilDiv(k, kVectorElements) : EvenVectors(k);
+    const int64_t vectors = W::kType == DType::kInt8 ? CeilDiv(k, kVectorElements) : EvenVectors(k);
     for (int64_t block = 0; block < QuantizedBlocks(k); ++block) {
       const int64_t left = vectors - block * kBlockVectors;
       ahead->Fetch();
@@ -200,13 +198,13 @@ struct QuantizedDotKernels {
   }
 
   // DotTile for any number of tokens, in as few tiles of at most T as possible, of about the same
-  // size. Fetches the `num_ahead` next rows of some bytes meanwhile.
+  // size. Fetches the `num_next` next rows of some bytes meanwhile.
   template <class W, int T, int R>
   static void DotTokens(const void* x, int64_t x_stride, int64_t tokens, const Row* rows,
                         const void* const* next, int64_t num_next, int64_t row_bytes, int64_t k,
                         float* y, int64_t y_stride) {
     const int64_t tiles = CeilDiv(tokens, T);
-    if (T == 1 && row_bytes > kHeadBytes) row_bytes = kHeadBytes;
+    if (tokens == 1 && row_bytes > kHeadBytes) row_bytes = kHeadBytes;
     Ahead ahead{next, num_next, row_bytes, tiles * QuantizedBlocks(k)};
     int64_t t = 0;
     for (int64_t tile = 0; tile < tiles; ++tile) {
@@ -266,7 +264,7 @@ struct QuantizedDotKernels {
     if (tokens == 1) {
       done = DotRowTiles<W, 1, 8, false>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
     }
-    if (tokens > kUnpackTokens && k <= kMaxUnpacked) {
+    if (tokens >= kUnpackTokens && k <= kMaxUnpacked) {
       done =
           DotRowTiles<W, kDotTokens, 4, true>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
     }

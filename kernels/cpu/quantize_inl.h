@@ -90,8 +90,6 @@ struct QuantizeKernels {
       alignas(64) float lanes[kVectorElements];
       LACUNA_UNROLL
       for (int r = 0; r < kRegisters; ++r) {
-        // Any infinity or NaN made a NaN of the sum.
-        scale[r] = scale[r] + V::Set(0.0f) * sum[r];
         V::Store(lanes + r * kLanes, sum[r]);
       }
       float group_scales[kBlockGroups];
@@ -99,7 +97,7 @@ struct QuantizeKernels {
       for (int64_t g = 0; g < kBlockGroups; ++g) {
         const float* s = lanes + 4 * g;
         const float total = (s[0] + s[1]) + (s[2] + s[3]);
-        // One lane's NaN marks the whole group.
+        // Any infinity or NaN made a NaN of the sum, and so makes one of the scale.
         scales[b * kBlockGroups + g] = group_scales[g] + 0.0f * total;
         sums[b * kBlockGroups + g] = total == total ? -static_cast<int32_t>(total) : 0;
       }

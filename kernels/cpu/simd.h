@@ -35,8 +35,8 @@
 //   B                          4 * kLanes bytes in the same register
 //   kInt8Offset                what Int8Codes adds to int8 codes: 128 or 0
 //   kDotTokens                 tokens per register tile of integer dot products
-//   LoadI(int32_t*)  ToFloat(I)
-//   LoadB(p)  LowNibbles(B)  HighNibbles(B)
+//   LoadI(int32_t*)  ToFloat(I)  ShiftLeft<bits>(I)
+//   LoadB(p)  StoreB(p, B)  LowNibbles(B)  HighNibbles(B)
 //   Int8Codes(B)               int8 codes of weights in the form that Dot8 takes
 //   Dot8(acc, w, x)            acc + the sums of 4 neighbouring products w * x: x int8 in
 //   Dot4(acc, w, x)            [-127, 127], w from Int8Codes, or for Dot4 in [0, 15]

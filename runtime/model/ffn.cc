@@ -8,9 +8,9 @@
 namespace lacuna {
 namespace {
 
-// Bytes of `up` rows that a batch visits token by token before it goes on to the next rows, and
-// which are fetched meanwhile: both fit into a second-level cache of 2 MiB.
-constexpr int64_t kPassBytes = 512 * 1024;
+// Bytes of `up` rows that a batch visits token by token before it goes on to the next rows, which
+// are fetched meanwhile: both fit into a second-level cache of 1 MiB.
+constexpr int64_t kPassBytes = 256 * 1024;
 // Neurons per thread come in multiples of a cache line of floats.
 constexpr int64_t kGrain = 16;
 
@@ -192,8 +192,9 @@ void Ffn::FindUnion(int64_t tokens) {
 
 // list.values = gate * up for every active neuron. Without `up` weights, the gate itself.
 void Ffn::UpSparse(const RowMatrix& up, int64_t tokens) {
-  const int64_t pass =
-      tokens == 1 || up.empty() ? neurons_ : std::max<int64_t>(kPassBytes / up.row_stride, kGrain);
+  const int64_t pass = tokens == 1 || up.empty()
+                           ? neurons_
+                           : std::max<int64_t>(kPassBytes / RowBytes(up.dtype, hidden_), kGrain);
   pool_->ParallelFor(union_.size(), 1, [&](int64_t begin, int64_t end, int thread) {
     Scratch& s = scratch_[thread];
     std::fill(s.active.begin(), s.active.end(), -1);  // where in its list each token has come to

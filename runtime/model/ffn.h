@@ -68,7 +68,7 @@ class Ffn {
     std::vector<const void*> rows;   // [neurons]
     std::vector<const void*> ahead;  // [neurons]
     std::vector<float> values;       // [neurons]
-    std::vector<int64_t> active;     // by token: neurons found by this thread
+    std::vector<int64_t> active;     // by token: neurons found, later where in its list this is
     std::vector<int32_t> listed;     // this thread's part of the union
   };
 

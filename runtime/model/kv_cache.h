@@ -19,7 +19,7 @@ class KvCache {
   static constexpr int32_t kBlockSize = 16;
 
   // Bytes that one block takes over all layers, keys and values. `type`: kF32 or kBf16.
-  static int64_t BytesPerBlock(const ModelConfig& config, DType type = DType::kF32);
+  static int64_t BytesPerBlock(const ModelConfig& config, DType type);
   // Blocks that hold `positions` positions.
   static int32_t BlocksFor(int64_t positions) {
     return static_cast<int32_t>((positions + kBlockSize - 1) / kBlockSize);
@@ -27,8 +27,7 @@ class KvCache {
 
   // RESOURCE_EXHAUSTED if the memory cannot be had.
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(const ModelConfig& config,
-                                                         int32_t num_blocks,
-                                                         DType type = DType::kF32);
+                                                         int32_t num_blocks, DType type);
 
   int32_t num_blocks() const { return num_blocks_; }
   KvView layer(int32_t index) const;

@@ -41,8 +41,8 @@ absl::StatusOr<DType> ChooseDType(const std::string& weights, DType stored) {
       absl::StrCat("--weights=", weights, ": want auto, f32, bf16, int8 or int4"));
 }
 
-// Embeddings that no token has, for rounder sizes: a multiple of 128 rows for each of 8 devices needs
-// up to 1,023. Up to this or a sixteenth of the vocabulary is taken for padding.
+// Embeddings that no token has, for rounder sizes: a multiple of 128 rows for each of 8 devices
+// needs up to 1,023. Up to this or a sixteenth of the vocabulary is taken for padding.
 constexpr int32_t kMaxPadding = 1024;
 
 // Real ones are a few kilobytes.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -44,12 +45,22 @@ class MatrixReader {
     if (!IsQuantized(m.dtype)) return source_.Read(tensor, layer, m.dtype, out, m.row_stride);
     const DType stored = source_.stored_dtype();
     const int64_t stride = RowBytes(stored, m.cols);
-    if (static_cast<int64_t>(floats_.size()) < rows * stride) floats_.resize(rows * stride);
+    if (static_cast<int64_t>(floats_.size()) < rows * stride) {
+      floats_ = std::vector<std::byte>();  // never the old and the new one at a time
+      floats_.resize(rows * stride);
+    }
     const absl::Status status = source_.Read(tensor, layer, stored, floats_.data(), stride);
     if (!status.ok()) return status;
     row_.resize(m.cols);
     for (int64_t r = 0; r < rows; ++r) {
       kernels_.widen[static_cast<int>(stored)](floats_.data() + r * stride, m.cols, row_.data());
+      bool in_range = true;
+      for (const float value : row_) in_range &= std::abs(value) <= KernelTable::kMaxQuantizable;
+      if (!in_range) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("row ", r, " has a weight too large to be stored as ",
+                         DTypeName(m.dtype), "; the limit is ", KernelTable::kMaxQuantizable));
+      }
       kernels_.quantize_weights[static_cast<int>(m.dtype)](row_.data(), m.cols,
                                                            out + r * m.row_stride);
     }
@@ -84,6 +95,11 @@ DType TableType(DType dtype) { return dtype == DType::kInt4 ? DType::kInt8 : dty
 
 int64_t TableBytes(const ModelConfig& c, DType dtype) {
   return c.vocab_size * Stride(TableType(dtype), c.hidden_size);
+}
+
+int64_t ModelBytes(const ModelConfig& config, DType dtype) {
+  return config.num_layers * LayerBytes(config, dtype) +
+         (config.tie_embeddings ? 1 : 2) * TableBytes(config, dtype);
 }
 
 // The largest tensor of a layer as stored, once for each thread, or a table on one thread.
@@ -161,17 +177,12 @@ int64_t ModelWeights::step_bytes() const {
   return n;
 }
 
-int64_t ModelWeights::BytesFor(const ModelConfig& config, DType dtype) {
-  return config.num_layers * LayerBytes(config, dtype) +
-         (config.tie_embeddings ? 1 : 2) * TableBytes(config, dtype);
-}
-
 absl::StatusOr<ModelWeights> ModelWeights::Load(const ModelConfig& config,
                                                 const WeightSource& source, DType dtype,
                                                 const KernelTable& kernels, ThreadPool* pool,
                                                 const std::function<void(double)>& progress) {
   const int64_t needed =
-      BytesFor(config, dtype) + (IsQuantized(dtype) ? QuantizingBytes(config, source, *pool) : 0);
+      ModelBytes(config, dtype) + (IsQuantized(dtype) ? QuantizingBytes(config, source, *pool) : 0);
   const int64_t available = AvailableMemoryBytes();
   if (needed > available) {
     return absl::ResourceExhaustedError(

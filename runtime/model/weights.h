@@ -72,9 +72,6 @@ struct ModelWeights {
   // Bytes that one dense decode step of one token reads.
   int64_t step_bytes() const;
 
-  // Memory that the weights will take; Load takes more for a while if it quantizes them.
-  static int64_t BytesFor(const ModelConfig& config, DType dtype);
-
   // Reads layer by layer on the threads of `pool`; int8 and int4 weights are quantized on the way.
   // `progress` is called on the calling thread with growing shares in [0, 1], at last 1; may be
   // empty. First error wins. RESOURCE_EXHAUSTED, before anything is read, if the machine has less

@@ -63,6 +63,32 @@ TEST(ServerProcessTest, TheEmbeddedModelGeneratesTheSameTextTwice) {
   EXPECT_EQ(server.Wait(), 0) << server.Errors();
 }
 
+// Dense and sparse, with weights that are quantized while loading.
+TEST(ServerProcessTest, QuantizedWeightsGiveTheSameTextDenseAndSparse) {
+  for (const std::string weights : {"int8", "int4"}) {
+    ServerProcess server({"--weights=" + weights});
+    ASSERT_TRUE(server.WaitListening()) << server.Errors();
+    const auto stub = Connect(server);
+    std::string texts[2];
+    for (const auto mode : {v1::SparsityParams::DENSE, v1::SparsityParams::SPARSE}) {
+      v1::GenerateRequest request = MakeRequest(24);
+      request.mutable_sparsity()->set_mode(mode);
+      v1::GenerateResponse response;
+      grpc::ClientContext context;
+      ASSERT_TRUE(stub->Generate(&context, request, &response).ok());
+      texts[mode == v1::SparsityParams::SPARSE] = response.choices(0).text();
+    }
+    EXPECT_FALSE(texts[0].empty());
+    EXPECT_EQ(texts[0], texts[1]);
+    v1::ListModelsResponse models;
+    grpc::ClientContext context;
+    ASSERT_TRUE(stub->ListModels(&context, {}, &models).ok());
+    EXPECT_EQ(models.models(0).weights(), weights);
+    server.Signal(SIGTERM);
+    EXPECT_EQ(server.Wait(), 0) << server.Errors();
+  }
+}
+
 TEST(ServerProcessTest, SigtermWhileStreamingCompletesTheStream) {
   ServerProcess server({});
   ASSERT_TRUE(server.WaitListening()) << server.Errors();

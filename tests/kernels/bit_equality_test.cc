@@ -77,6 +77,18 @@ TEST_P(BitEqualityTest, LinearIsDotRowsForEveryTile) {
   }
 }
 
+// From some number of tokens on, rows are unpacked first.
+TEST_P(BitEqualityTest, LinearOfManyTokensIsDotRows) {
+  for (int64_t tokens : {31, 32, 33, 35, 64}) {
+    for (int64_t rows : {1, 4, 7}) {
+      const std::vector<float> x = RandomFloats(tokens * 1100, 1);
+      const TestMatrix w(dtype(), rows, 1100, 2);
+      ASSERT_TRUE(SameBits(Linear(x, tokens, w), DotOneByOne(x, tokens, w)))
+          << "tokens " << tokens << " rows " << rows;
+    }
+  }
+}
+
 TEST_P(BitEqualityTest, DotRowsOfManyIsDotRowsOfOne) {
   for (int64_t rows = 1; rows <= 17; ++rows) {
     const TestMatrix w(dtype(), rows, 1100, 3);

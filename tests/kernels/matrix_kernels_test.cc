@@ -169,7 +169,7 @@ TEST_P(MatrixKernelsTest, LargeProductsMatchReference) {
 
 // Rows of more elements than are unpacked for many tokens.
 TEST_P(MatrixKernelsTest, LongRowsMatchReference) {
-  constexpr int64_t kTokens = 17, kRows = 4, kCols = 17000;
+  constexpr int64_t kTokens = 40, kRows = 4, kCols = 17000;
   const TestMatrix w(dtype(), kRows, kCols, 11);
   const TestActivations x(kernels(), dtype(), RandomFloats(kTokens * kCols, 12), kTokens, kCols);
   std::vector<float> y(kTokens * kRows);

@@ -26,8 +26,8 @@ class QuantizeTest : public IsaTest {
 };
 LACUNA_TEST_EVERY_ISA(QuantizeTest);
 
-// The elements that share a scale with element i: 4 neighbours in each vector of 64 of a block
-// of 8.
+// The elements that share a scale with element i: 4 neighbours in each vector of 64 of its
+// block.
 template <typename Function>
 void ForGroup(int64_t i, int64_t n, Function f) {
   const int64_t block = i / kBlockElements;

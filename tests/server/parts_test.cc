@@ -96,12 +96,17 @@ ModelConfig SmallConfig() {
 }
 
 TEST(KvCacheBlocksTest, FlagWinsOverTheDefault) {
-  const int64_t per_block = KvCache::BytesPerBlock(SmallConfig());
+  const int64_t per_block = KvCache::BytesPerBlock(SmallConfig(), DType::kF32);
   EXPECT_EQ(KvCacheBlocks(SmallConfig(), DType::kF32, 1, 4, 0), (1 << 20) / per_block);
 }
 
+TEST(KvCacheBlocksTest, HalfAsWideTypesGiveTwiceTheBlocks) {
+  EXPECT_EQ(KvCacheBlocks(SmallConfig(), DType::kBf16, 1, 4, 0),
+            2 * KvCacheBlocks(SmallConfig(), DType::kF32, 1, 4, 0));
+}
+
 TEST(KvCacheBlocksTest, DefaultIsFullContextsInHalfOfTheFreeMemory) {
-  const int64_t per_block = KvCache::BytesPerBlock(SmallConfig());
+  const int64_t per_block = KvCache::BytesPerBlock(SmallConfig(), DType::kF32);
   EXPECT_EQ(KvCacheBlocks(SmallConfig(), DType::kF32, 0, 4, int64_t{1} << 40), 40);
   EXPECT_EQ(KvCacheBlocks(SmallConfig(), DType::kF32, 0, 4, per_block * 30), 15);
   EXPECT_EQ(KvCacheBlocks(SmallConfig(), DType::kF32, 0, 4, 0), 1);

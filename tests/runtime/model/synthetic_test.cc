@@ -24,7 +24,7 @@ Density Measure(double sparsity, int batch) {
   auto weights = ModelWeights::Load(config, *MakeSyntheticSource(config, sparsity, 1), DType::kBf16,
                                     *SupportedCpuKernels().back(), &pool, nullptr);
   TransformerModel model(config, *std::move(weights), SupportedCpuKernels().back(), &pool);
-  auto cache = KvCache::Create(config, batch);
+  auto cache = KvCache::Create(config, batch, DType::kF32);
   std::vector<int32_t> blocks(batch);
   std::iota(blocks.begin(), blocks.end(), 0);
   int64_t active = 0, united = 0, steps = 0;

@@ -35,7 +35,7 @@ std::unique_ptr<TestModel> TestModel::Make(const ModelConfig& config, const Weig
       ValueOrDie(ModelWeights::Load(config, source, dtype, *kernels, test->pool_.get(), nullptr));
   test->model_ =
       std::make_unique<TransformerModel>(config, std::move(weights), kernels, test->pool_.get());
-  test->cache_ = ValueOrDie(KvCache::Create(config, kBlocks));
+  test->cache_ = ValueOrDie(KvCache::Create(config, kBlocks, test->model_->facts().kv_type));
   return test;
 }
 
