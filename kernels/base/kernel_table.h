@@ -57,7 +57,8 @@ struct RowCombination {
 // Arrays are float32, need no alignment and may have any length >= 0. Rows are of the dtype by
 // which the pointer was looked up, laid out as kernels/base/quantized_row.h says. Columns begin at
 // multiples of ColumnGrain. Where x is `const void*`, it is float32 for float weights and what
-// quantize_activations wrote for int8 and int4 weights.
+// quantize_activations wrote for quantized weights. int2 rows have dot_rows, linear,
+// quantize_weights and widen only.
 struct KernelTable {
   const char* isa;  // "generic", "avx2", "avx512" or "avx512vnni"
 
@@ -91,14 +92,15 @@ struct KernelTable {
                                         const RowMatrix& w, int64_t col_begin, int64_t col_end,
                                         float* y, int64_t y_stride);
 
-  // out = x in the form that int8 and int4 weights are multiplied with (ActivationBytes), each
-  // group scaled by its largest magnitude / 127. A group with a NaN or an infinity gets a NaN
+  // out = x in the form that quantized weights are multiplied with (ActivationBytes), each group
+  // scaled by its largest magnitude / 127. A group with a NaN or an infinity gets a NaN
   // scale, so that what depends on it is NaN.
   void (*quantize_activations)(const float* x, int64_t n, void* out);
 
-  // out = a row of weights as int8 or int4 (RowBytes; null for float types), padding included: int8
+  // out = a row of weights quantized (RowBytes; null for float types), padding included: int8
   // scaled by the largest magnitude / 127, int4 by that of several scales which gives the least
-  // squared error. Magnitudes are at most kMaxQuantizable; those below 1e-36 lose precision.
+  // squared error, int2 by nearly the best scale. Magnitudes are at most kMaxQuantizable; those
+  // below 1e-36 lose precision.
   void (*quantize_weights[kNumDTypes])(const float* row, int64_t n, void* out);
   static constexpr float kMaxQuantizable = 1e15f;  // its square, 64 times, is far from infinity
 

@@ -70,6 +70,7 @@ struct Avx2 {
   static LACUNA_INLINE I ShiftLeft(I a) {
     return _mm256_slli_epi32(a, kBits);
   }
+  static LACUNA_INLINE I AddI(I a, I b) { return _mm256_add_epi32(a, b); }
   static LACUNA_INLINE B LoadB(const void* p) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(p));
   }
@@ -78,6 +79,11 @@ struct Avx2 {
   }
   static LACUNA_INLINE B LowNibbles(B a) { return _mm256_and_si256(a, _mm256_set1_epi8(15)); }
   static LACUNA_INLINE B HighNibbles(B a) { return LowNibbles(_mm256_srli_epi16(a, 4)); }
+  template <int kCrumb>
+  static LACUNA_INLINE B TwiceCrumbs(B a) {
+    const B shifted = kCrumb == 0 ? _mm256_slli_epi16(a, 1) : _mm256_srli_epi16(a, 2 * kCrumb - 1);
+    return _mm256_and_si256(shifted, _mm256_set1_epi8(6));
+  }
   static LACUNA_INLINE B Int8Codes(B a) { return a; }
   static LACUNA_INLINE I Dot8(I acc, B w, B x) {
     // The sign moves to the other factor: |w| * (x * sign(w)), at most 2 * 127^2 in 16 bits.

@@ -71,10 +71,16 @@ struct Avx512Base {
   static LACUNA_INLINE I ShiftLeft(I a) {
     return _mm512_slli_epi32(a, kBits);
   }
+  static LACUNA_INLINE I AddI(I a, I b) { return _mm512_add_epi32(a, b); }
   static LACUNA_INLINE B LoadB(const void* p) { return _mm512_loadu_si512(p); }
   static LACUNA_INLINE void StoreB(void* p, B a) { _mm512_storeu_si512(p, a); }
   static LACUNA_INLINE B LowNibbles(B a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
   static LACUNA_INLINE B HighNibbles(B a) { return LowNibbles(_mm512_srli_epi16(a, 4)); }
+  template <int kCrumb>
+  static LACUNA_INLINE B TwiceCrumbs(B a) {
+    const B shifted = kCrumb == 0 ? _mm512_slli_epi16(a, 1) : _mm512_srli_epi16(a, 2 * kCrumb - 1);
+    return _mm512_and_si512(shifted, _mm512_set1_epi8(6));
+  }
   static LACUNA_INLINE F Int8ToFloat(const void* p) {
     const __m128i codes = _mm_loadu_si128(static_cast<const __m128i*>(p));
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes));

@@ -7,8 +7,8 @@
 
 namespace lacuna {
 
-// dot_rows and linear of KernelTable for int8 and int4 rows over a vector type V (simd.h). W is
-// Int8 or Int4. A dot product is the sum, in order of the blocks, of the integer sums of the groups
+// dot_rows and linear of KernelTable for quantized rows over a vector type V (simd.h). W is Int8,
+// Int4 or Int2. A dot product is the sum, in order of the blocks, of the integer sums of the groups
 // times their two scales, in kLanes partial sums: the same operations in every tile, so that a list
 // of rows and a whole matrix, one token and many, give the same bits.
 template <class V>
@@ -66,7 +66,7 @@ struct QuantizedDotKernels {
   }
   static LACUNA_INLINE Token TokenAt(const void* x, int64_t x_stride, int64_t t, int64_t k) {
     const char* codes = static_cast<const char*>(x) + t * x_stride;
-    const char* scales = codes + EvenVectors(k) * kVectorElements;
+    const char* scales = codes + ActivationVectors(k) * kVectorElements;
     return {codes, reinterpret_cast<const float*>(scales),
             reinterpret_cast<const int32_t*>(scales + QuantizedBlocks(k) * kBlockGroups * 4)};
   }
@@ -75,8 +75,24 @@ struct QuantizedDotKernels {
   template <DType kType>
   static LACUNA_INLINE I OffsetSum(const int32_t* negative_sums) {
     if constexpr (kType == DType::kInt4) return V::template ShiftLeft<3>(V::LoadI(negative_sums));
+    if constexpr (kType == DType::kInt2) {
+      const I sums = V::LoadI(negative_sums);
+      return V::AddI(V::template ShiftLeft<1>(sums), sums);
+    }
     if constexpr (V::kInt8Offset == 128) return V::template ShiftLeft<7>(V::LoadI(negative_sums));
     return I{};
+  }
+
+  // Of 64 bytes of codes, those of vector i as Dot4 takes them, or as Dot8 does: all of them.
+  template <class W>
+  static LACUNA_INLINE B Part(B codes, int i) {
+    if constexpr (W::kVectors == 2) return i == 0 ? V::LowNibbles(codes) : V::HighNibbles(codes);
+    if constexpr (W::kVectors == 4) {
+      if (i == 0) return V::template TwiceCrumbs<0>(codes);
+      if (i == 1) return V::template TwiceCrumbs<1>(codes);
+      return i == 2 ? V::template TwiceCrumbs<2>(codes) : V::template TwiceCrumbs<3>(codes);
+    }
+    return codes;
   }
 
   // sums[t][r] += the products of one block of `vectors` vectors.
@@ -108,19 +124,15 @@ struct QuantizedDotKernels {
           if constexpr (__is_same(W, Int8)) codes[r] = V::Int8Codes(codes[r]);
         }
         LACUNA_UNROLL
-        for (int half = 0; half < W::kVectors; ++half) {
+        for (int i = 0; i < W::kVectors; ++i) {
           B part[R];
           LACUNA_UNROLL
           for (int r = 0; r < R; ++r) {
-            if constexpr (W::kVectors == 1) {
-              part[r] = codes[r];
-            } else {
-              part[r] = half == 0 ? V::LowNibbles(codes[r]) : V::HighNibbles(codes[r]);
-            }
+            part[r] = Part<W>(codes[r], i);
           }
           LACUNA_UNROLL
           for (int t = 0; t < T; ++t) {
-            const B xs = V::LoadB(x[t] + (v + half) * kVectorElements);
+            const B xs = V::LoadB(x[t] + (v + i) * kVectorElements);
             LACUNA_UNROLL
             for (int r = 0; r < R; ++r) {
               if constexpr (kType == DType::kInt8) {
@@ -164,7 +176,7 @@ struct QuantizedDotKernels {
   static void DotTile(const Token* tokens, const Row* rows, Ahead* ahead, int64_t k, float* y,
                       int64_t y_stride) {
     F sums[T][R] = {};
-    const int64_t vectors = W::kType == DType::kInt8 ? CeilDiv(k, kVectorElements) : EvenVectors(k);
+    const int64_t vectors = RowVectors(W::kType, k);
     for (int64_t block = 0; block < QuantizedBlocks(k); ++block) {
       const int64_t left = vectors - block * kBlockVectors;
       ahead->Fetch();
@@ -224,9 +236,12 @@ struct QuantizedDotKernels {
       if constexpr (W::kType == DType::kInt8) {
         V::StoreB(out + at, V::Int8Codes(codes));
       } else {
-        char* pair = out + at / kVectorElements * 2 * kVectorElements + at % kVectorElements;
-        V::StoreB(pair, V::LowNibbles(codes));
-        V::StoreB(pair + kVectorElements, V::HighNibbles(codes));
+        char* first =
+            out + at / kVectorElements * W::kVectors * kVectorElements + at % kVectorElements;
+        LACUNA_UNROLL
+        for (int i = 0; i < W::kVectors; ++i) {
+          V::StoreB(first + i * kVectorElements, Part<W>(codes, i));
+        }
       }
     }
   }

@@ -82,6 +82,7 @@ struct Generic {
   static LACUNA_INLINE I ShiftLeft(I a) {
     return a << kBits;
   }
+  static LACUNA_INLINE I AddI(I a, I b) { return a + b; }
   static LACUNA_INLINE B LoadB(const void* p) {
     B a;
     __builtin_memcpy(&a, p, sizeof(a));
@@ -90,6 +91,10 @@ struct Generic {
   static LACUNA_INLINE void StoreB(void* p, B a) { __builtin_memcpy(p, &a, sizeof(a)); }
   static LACUNA_INLINE B LowNibbles(B a) { return a & 15; }
   static LACUNA_INLINE B HighNibbles(B a) { return (a >> 4) & 15; }
+  template <int kCrumb>
+  static LACUNA_INLINE B TwiceCrumbs(B a) {
+    return ((kCrumb == 0 ? a << 1 : a >> ((2 * kCrumb - 1) & 7))) & 6;
+  }
   static LACUNA_INLINE B Int8Codes(B a) { return a; }
   static LACUNA_INLINE I Dot8(I acc, B w, B x) {
     // In 16 bits the products of even and of odd bytes fit, and so do the sums of the two.

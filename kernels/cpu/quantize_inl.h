@@ -66,7 +66,7 @@ struct QuantizeKernels {
   }
 
   static void QuantizeActivations(const float* x, int64_t n, void* out) {
-    const int64_t vectors = EvenVectors(n);
+    const int64_t vectors = ActivationVectors(n);
     int8_t* codes = static_cast<int8_t*>(out);
     float* scales = reinterpret_cast<float*>(codes + vectors * kVectorElements);
     int32_t* sums = reinterpret_cast<int32_t*>(scales + QuantizedBlocks(n) * kBlockGroups);
@@ -155,7 +155,7 @@ struct QuantizeKernels {
     Bf16* scales = reinterpret_cast<Bf16*>(codes + CodeBytes(DType::kInt4, n));
     Block block;
     for (int64_t b = 0; b < QuantizedBlocks(n); ++b) {
-      LoadBlock(row, n, b, EvenVectors(n), &block);
+      LoadBlock(row, n, b, RowVectors(DType::kInt4, n), &block);
       F scale[kRegisters], inverse[kRegisters];
       Int4Scales(block, scale);
       RoundScales(scale, scales + b * kBlockGroups);
@@ -172,6 +172,49 @@ struct QuantizeKernels {
         for (int64_t i = 0; i < kVectorElements; ++i) {
           pair[i] = static_cast<uint8_t>((low[i] + 8) | ((high[i] + 8) << 4));
         }
+      }
+    }
+  }
+
+  static void QuantizeInt2(const float* row, int64_t n, void* out) {
+    uint8_t* codes = static_cast<uint8_t*>(out);
+    Bf16* scales = reinterpret_cast<Bf16*>(codes + CodeBytes(DType::kInt2, n));
+    Block block;
+    for (int64_t b = 0; b < QuantizedBlocks(n); ++b) {
+      LoadBlock(row, n, b, RowVectors(DType::kInt2, n), &block);
+      F scale[kRegisters], inverse[kRegisters];
+      Int2Scales(block, scale);
+      RoundScales(scale, scales + b * kBlockGroups);
+      LACUNA_UNROLL
+      for (int r = 0; r < kRegisters; ++r) inverse[r] = Inverse(scale[r]);
+      alignas(64) int8_t bytes[kBlockElements];
+      ForRegisters(block, [&](int r, int64_t at, F x) LACUNA_INLINE_LAMBDA {
+        V::StoreInt8(bytes + at, Int2Code(x * inverse[r]));
+      });
+      for (int64_t v = 0; v < block.vectors; v += 4) {
+        uint8_t* four = codes + (b * kBlockVectors + v) / 4 * kVectorElements;
+        const int8_t* in = bytes + v * kVectorElements;
+        for (int64_t i = 0; i < kVectorElements; ++i) {
+          four[i] =
+              static_cast<uint8_t>(in[i] | in[i + 64] << 2 | in[i + 128] << 4 | in[i + 192] << 6);
+        }
+      }
+    }
+  }
+
+  static void WidenInt2(const void* row, int64_t n, float* out) {
+    const uint8_t* codes = static_cast<const uint8_t*>(row);
+    for (int64_t block = 0; block < QuantizedBlocks(n); ++block) {
+      F scale[kRegisters];
+      ExpandScales<Int2>(row, n, block, scale);
+      alignas(64) float scales[kVectorElements];
+      for (int r = 0; r < kRegisters; ++r) V::Store(scales + r * kLanes, scale[r]);
+      const int64_t begin = block * kBlockElements;
+      const int64_t end = n - begin < kBlockElements ? n : begin + kBlockElements;
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t vector = i / kVectorElements, place = i % kVectorElements;
+        const int code = codes[vector / 4 * kVectorElements + place] >> (vector % 4 * 2) & 3;
+        out[i] = static_cast<float>(2 * code - 3) * scales[place];
       }
     }
   }
@@ -224,6 +267,41 @@ struct QuantizeKernels {
  private:
   static LACUNA_INLINE F Clamp(F code, int lowest, int highest) {
     return V::Max(V::Min(code, V::Set(highest)), V::Set(-lowest));
+  }
+
+  // (code + 3) / 2 for a value in units of the scale.
+  static LACUNA_INLINE F Int2Code(F x) {
+    return V::Max(V::Min(V::Round(V::Fma(x, V::Set(0.5f), V::Set(1.5f))), V::Set(3)), F{});
+  }
+
+  // For each group the scale with nearly the least squared error (Lloyd's iteration: the best codes
+  // for a scale, then the best scale for the codes).
+  static LACUNA_INLINE void Int2Scales(const Block& block, F* scale) {
+    F sum[kRegisters] = {}, squares[kRegisters];
+    ForRegisters(
+        block, [&](int r, int64_t, F x) LACUNA_INLINE_LAMBDA { sum[r] = sum[r] + V::Max(x, -x); });
+    // Half of a normal variable's standard deviation, which is 1.25 times its mean magnitude, is
+    // close to its best scale.
+    const float n = static_cast<float>(4 * block.vectors);
+    LACUNA_UNROLL
+    for (int r = 0; r < kRegisters; ++r) scale[r] = V::SumOf4(sum[r]) * V::Set(0.625f / n);
+    for (int round = 0; round < 4; ++round) {
+      F inverse[kRegisters];
+      LACUNA_UNROLL
+      for (int r = 0; r < kRegisters; ++r) {
+        inverse[r] = Inverse(scale[r]);
+        sum[r] = squares[r] = F{};
+      }
+      ForRegisters(block, [&](int r, int64_t, F x) LACUNA_INLINE_LAMBDA {
+        const F code = Int2Code(x * inverse[r]) * V::Set(2) - V::Set(3);
+        sum[r] = V::Fma(x, code, sum[r]);
+        squares[r] = V::Fma(code, code, squares[r]);
+      });
+      LACUNA_UNROLL
+      for (int r = 0; r < kRegisters; ++r) {
+        scale[r] = V::SumOf4(sum[r]) / V::SumOf4(squares[r]);
+      }
+    }
   }
 
   // For each group the scale, of several that map its extreme value to codes from -8.8 to -7 or to

@@ -31,12 +31,13 @@
 //                              ascending, possibly garbage after them up to kLanes; returns how
 //                              many
 // and, for quantized rows (kernels/base/quantized_row.h),
-//   I                          kLanes int32; + and - are the compiler's own on vectors
+//   I                          kLanes int32
 //   B                          4 * kLanes bytes in the same register
 //   kInt8Offset                what Int8Codes adds to int8 codes: 128 or 0
 //   kDotTokens                 tokens per register tile of integer dot products
-//   LoadI(int32_t*)  ToFloat(I)  ShiftLeft<bits>(I)
+//   LoadI(int32_t*)  ToFloat(I)  ShiftLeft<bits>(I)  AddI(I, I)
 //   LoadB(p)  StoreB(p, B)  LowNibbles(B)  HighNibbles(B)
+//   TwiceCrumbs<i>(B)          bits 2 i and 2 i + 1 of each byte, times 2
 //   Int8Codes(B)               int8 codes of weights in the form that Dot8 takes
 //   Dot8(acc, w, x)            acc + the sums of 4 neighbouring products w * x: x int8 in
 //   Dot4(acc, w, x)            [-127, 127], w from Int8Codes, or for Dot4 in [0, 15]
@@ -65,14 +66,14 @@ struct Bf16 {
 };
 
 // Rows of quantized codes, as template arguments beside float and Bf16.
-struct Int8 {
-  static constexpr DType kType = DType::kInt8;
-  static constexpr int64_t kVectors = 1;  // vectors of 64 elements in 64 bytes
+template <DType kDType>
+struct Quantized {
+  static constexpr DType kType = kDType;
+  static constexpr int64_t kVectors = VectorsIn64Bytes(kDType);
 };
-struct Int4 {
-  static constexpr DType kType = DType::kInt4;
-  static constexpr int64_t kVectors = 2;
-};
+using Int8 = Quantized<DType::kInt8>;
+using Int4 = Quantized<DType::kInt4>;
+using Int2 = Quantized<DType::kInt2>;
 
 // The first n elements at p (0 < n <= kLanes), in the first lanes; `pad` in the others.
 template <class V>

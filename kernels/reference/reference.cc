@@ -37,12 +37,16 @@ double Element(DType dtype, const void* row, int64_t cols, int64_t i) {
   const Place place(i);
   const double scale = FromBf16(Load<uint16_t>(row, CodeBytes(dtype, cols) + place.group * 2));
   if (dtype == DType::kInt8) return scale * Load<int8_t>(row, i);
+  if (dtype == DType::kInt2) {
+    const uint8_t four = Load<uint8_t>(row, place.vector / 4 * 64 + place.in_vector);
+    return scale * (2 * (four >> (place.vector % 4 * 2) & 3) - 3);
+  }
   const uint8_t pair = Load<uint8_t>(row, place.vector / 2 * 64 + place.in_vector);
   return scale * ((place.vector % 2 == 0 ? pair & 15 : pair >> 4) - 8);
 }
 
 double ActivationScale(const void* x, int64_t n, int64_t i) {
-  return Load<float>(x, EvenVectors(n) * 64 + Place(i).group * 4);
+  return Load<float>(x, ActivationVectors(n) * 64 + Place(i).group * 4);
 }
 
 double ActivationElement(DType weights, const void* x, int64_t n, int64_t i) {

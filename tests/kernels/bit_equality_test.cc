@@ -62,9 +62,13 @@ class BitEqualityTest : public IsaDTypeTest {
     return y;
   }
 };
-LACUNA_TEST_EVERY_ISA_AND_DTYPE(BitEqualityTest);
+LACUNA_TEST_EVERY_ISA_AND_WEIGHT_TYPE(BitEqualityTest);
 
-TEST_P(BitEqualityTest, LinearIsDotRowsForEveryTile) {
+// With rows of sketches too.
+class DotBitEqualityTest : public BitEqualityTest {};
+LACUNA_TEST_EVERY_ISA_AND_DTYPE(DotBitEqualityTest);
+
+TEST_P(DotBitEqualityTest, LinearIsDotRowsForEveryTile) {
   for (int64_t k : {7, 40, 1100}) {
     for (int64_t tokens : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17}) {
       const std::vector<float> x = RandomFloats(tokens * k, 1);
@@ -78,7 +82,7 @@ TEST_P(BitEqualityTest, LinearIsDotRowsForEveryTile) {
 }
 
 // From some number of tokens on, rows are unpacked first.
-TEST_P(BitEqualityTest, LinearOfManyTokensIsDotRows) {
+TEST_P(DotBitEqualityTest, LinearOfManyTokensIsDotRows) {
   for (int64_t tokens : {31, 32, 33, 35, 64}) {
     for (int64_t rows : {1, 4, 7}) {
       const std::vector<float> x = RandomFloats(tokens * 1100, 1);
@@ -89,7 +93,7 @@ TEST_P(BitEqualityTest, LinearOfManyTokensIsDotRows) {
   }
 }
 
-TEST_P(BitEqualityTest, DotRowsOfManyIsDotRowsOfOne) {
+TEST_P(DotBitEqualityTest, DotRowsOfManyIsDotRowsOfOne) {
   for (int64_t rows = 1; rows <= 17; ++rows) {
     const TestMatrix w(dtype(), rows, 1100, 3);
     const std::vector<float> x = RandomFloats(1100, 4);
@@ -182,7 +186,7 @@ TEST_P(BitEqualityTest, AxpyListsIsAxpyRowsOfEachToken) {
   }
 }
 
-TEST_P(BitEqualityTest, SplitByRowsIsTheWhole) {
+TEST_P(DotBitEqualityTest, SplitByRowsIsTheWhole) {
   constexpr int64_t kRows = 29, kTokens = 5, kCols = 200;
   const TestMatrix w(dtype(), kRows, kCols, 11);
   const std::vector<float> x = RandomFloats(kTokens * kCols, 12);
@@ -215,7 +219,7 @@ TEST_P(BitEqualityTest, SplitByColumnsIsTheWhole) {
   }
 }
 
-TEST_P(BitEqualityTest, AlignmentOfTheInputsDoesNotMatter) {
+TEST_P(DotBitEqualityTest, AlignmentOfTheInputsDoesNotMatter) {
   constexpr int64_t kRows = 9, kCols = 100;
   const TestMatrix w(dtype(), kRows, kCols, 17);
   const std::vector<float> x = RandomFloats(kCols, 18);

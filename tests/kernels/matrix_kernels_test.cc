@@ -34,9 +34,13 @@ double SumOfMagnitudes(const void* x, DType dtype, const void* row, int64_t k) {
 }
 
 class MatrixKernelsTest : public IsaDTypeTest {};
-LACUNA_TEST_EVERY_ISA_AND_DTYPE(MatrixKernelsTest);
+LACUNA_TEST_EVERY_ISA_AND_WEIGHT_TYPE(MatrixKernelsTest);
 
-TEST_P(MatrixKernelsTest, DotRowsMatchesReference) {
+// With rows of sketches too.
+class DotKernelsTest : public MatrixKernelsTest {};
+LACUNA_TEST_EVERY_ISA_AND_DTYPE(DotKernelsTest);
+
+TEST_P(DotKernelsTest, DotRowsMatchesReference) {
   constexpr int64_t kRows = 13;
   for (int64_t k : kSizes) {
     const TestMatrix w(dtype(), kRows, k, 1);
@@ -52,7 +56,7 @@ TEST_P(MatrixKernelsTest, DotRowsMatchesReference) {
   }
 }
 
-TEST_P(MatrixKernelsTest, DotRowsOfNothing) {
+TEST_P(DotKernelsTest, DotRowsOfNothing) {
   const TestMatrix w(dtype(), 1, 1, 1);
   float out = 7;
   kernels().dot_rows[type_index()](nullptr, 0, w.rows(), 0, nullptr, 0, &out);
@@ -61,7 +65,7 @@ TEST_P(MatrixKernelsTest, DotRowsOfNothing) {
   EXPECT_EQ(out, 0);
 }
 
-TEST_P(MatrixKernelsTest, LinearMatchesReference) {
+TEST_P(DotKernelsTest, LinearMatchesReference) {
   constexpr int64_t kRows = 7, kMargin = 3;
   for (int64_t tokens : {1, 5, 8, 19}) {
     for (int64_t k : kSizes) {
@@ -168,7 +172,7 @@ TEST_P(MatrixKernelsTest, LargeProductsMatchReference) {
 }
 
 // Rows of more elements than are unpacked for many tokens.
-TEST_P(MatrixKernelsTest, LongRowsMatchReference) {
+TEST_P(DotKernelsTest, LongRowsMatchReference) {
   constexpr int64_t kTokens = 40, kRows = 4, kCols = 17000;
   const TestMatrix w(dtype(), kRows, kCols, 11);
   const TestActivations x(kernels(), dtype(), RandomFloats(kTokens * kCols, 12), kTokens, kCols);
@@ -183,7 +187,7 @@ TEST_P(MatrixKernelsTest, LongRowsMatchReference) {
   }
 }
 
-TEST_P(MatrixKernelsTest, WidenIsExact) {
+TEST_P(DotKernelsTest, WidenIsExact) {
   for (int64_t n : kSizes) {
     const TestMatrix w(dtype(), 1, n, 14);
     std::vector<float> out(n, NAN);

@@ -116,12 +116,18 @@ inline std::string IsaDTypeName(
 
 #define LACUNA_TEST_EVERY_ISA(fixture) \
   INSTANTIATE_TEST_SUITE_P(Isa, fixture, testing::ValuesIn(SupportedCpuKernels()), IsaName)
-#define LACUNA_TEST_EVERY_ISA_AND_DTYPE(fixture)                                                \
+#define LACUNA_TEST_EVERY_ISA_AND(fixture, ...)                                                 \
   INSTANTIATE_TEST_SUITE_P(                                                                     \
       Isa, fixture,                                                                             \
-      testing::Combine(testing::ValuesIn(SupportedCpuKernels()),                                \
-                       testing::Values(DType::kF32, DType::kBf16, DType::kInt8, DType::kInt4)), \
+      testing::Combine(testing::ValuesIn(SupportedCpuKernels()), testing::Values(__VA_ARGS__)), \
       IsaDTypeName)
+// Types of weights, which every kernel takes.
+#define LACUNA_TEST_EVERY_ISA_AND_WEIGHT_TYPE(fixture) \
+  LACUNA_TEST_EVERY_ISA_AND(fixture, DType::kF32, DType::kBf16, DType::kInt8, DType::kInt4)
+// And that of sketches, for kernels that take them.
+#define LACUNA_TEST_EVERY_ISA_AND_DTYPE(fixture)                                            \
+  LACUNA_TEST_EVERY_ISA_AND(fixture, DType::kF32, DType::kBf16, DType::kInt8, DType::kInt4, \
+                            DType::kInt2)
 
 }  // namespace lacuna
 
