@@ -80,10 +80,13 @@ absl::StatusOr<BenchRun> BenchModel::Run(FfnMode mode, uint64_t seed) {
     run.decode_times.attention += out->times.attention;
     run.decode_times.other += out->times.other;
     run.ffn_bytes += out->ffn.weight_bytes_read;
+    run.audits += out->ffn.audits;
+    run.audit_mismatches += out->ffn.audit_mismatches;
     for (const FfnLayerStats& layer : out->ffn.layers) {
       run.active += layer.active[static_cast<int>(Phase::kDecode)];
       run.union_active += layer.union_active;
       run.groups += layer.groups;
+      run.prediction += layer.prediction;
     }
     run.tokens += shape_.batch;
     run.decode_steps += 1;

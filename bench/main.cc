@@ -88,6 +88,9 @@ nlohmann::ordered_json Report(const Options& options, const BenchShape& shape, c
     total.tokens += run.tokens;
     total.union_active += run.union_active;
     total.groups += run.groups;
+    total.prediction += run.prediction;
+    total.audits += run.audits;
+    total.audit_mismatches += run.audit_mismatches;
   }
   const double steps = static_cast<double>(total.decode_steps);
   const ModelConfig& config = model.config();
@@ -127,6 +130,13 @@ nlohmann::ordered_json Report(const Options& options, const BenchShape& shape, c
   out["sparsity"] = 1.0 - static_cast<double>(total.active) / triples;
   out["union_density"] = static_cast<double>(total.union_active) /
                          (static_cast<double>(total.groups) * config.ffn_size);
+  if (total.audits > 0) {
+    const auto found = static_cast<double>(total.prediction.true_positive);
+    out["predictor_recall"] = found / (found + total.prediction.false_negative);
+    out["predictor_precision"] = found / (found + total.prediction.false_positive);
+    out["audits"] = total.audits;
+    out["audit_argmax_mismatches"] = total.audit_mismatches;
+  }
   out["load_s"] = load_seconds;
   out["peak_rss_mb"] = PeakRssMb();
   return out;
@@ -150,6 +160,11 @@ void PrintForPeople(const nlohmann::ordered_json& r) {
       r["weight_bytes_per_step"].get<double>() / 1e9, r["achieved_gb_per_s"].get<double>(),
       100 * r["bandwidth_fraction"].get<double>(), r["measured_bandwidth_gb_per_s"].get<double>(),
       100 * r["sparsity"].get<double>(), 100 * r["union_density"].get<double>());
+  if (!r.contains("audits")) return;
+  std::printf("  sketch   %9.2f %% recall, %.2f %% precision; %d audits, %d with another argmax\n",
+              100 * r["predictor_recall"].get<double>(),
+              100 * r["predictor_precision"].get<double>(), r["audits"].get<int>(),
+              r["audit_argmax_mismatches"].get<int>());
 }
 
 absl::StatusOr<std::vector<FfnMode>> ParseModes(const std::string& text) {
@@ -243,6 +258,12 @@ int Main(int argc, char** argv) {
   app.add_option("--weights", options.load.weights, "auto, f32, bf16, int8 or int4")
       ->capture_default_str();
   app.add_option("--ffn", options.ffn, "auto, dense, sparse, or a list such as dense,sparse")
+      ->capture_default_str();
+  app.add_option("--predictor", options.load.predictor,
+                 "off, or sketch: what --ffn=auto leaves out of the gate, approximately")
+      ->capture_default_str();
+  app.add_option("--predictor_recall", options.load.predictor_recall,
+                 "Share of the active neurons that the sketch should find")
       ->capture_default_str();
   app.add_option("--device", options.load.device, "auto or cpu")->capture_default_str();
   app.add_option("--threads", options.load.threads, "0: all CPUs that may be used")

@@ -78,10 +78,20 @@ Metrics::Metrics(bool vllm_aliases)
       ffn_weight_bytes_skipped(
           AddCounters("lacuna_ffn_weight_bytes_skipped_total",
                       "FFN weight bytes that a dense pass would have read on top")),
+      predictor_true_positive(
+          AddCounters("lacuna_predictor_true_positive_total",
+                      "Active neurons that the predictor named, in audited steps")),
+      predictor_false_negative(
+          AddCounters("lacuna_predictor_false_negative_total",
+                      "Active neurons that the predictor missed, in audited steps")),
+      predictor_false_positive(
+          AddCounters("lacuna_predictor_false_positive_total",
+                      "Neurons that the predictor named for nothing, in audited steps")),
       sparse_audit(AddCounters("lacuna_sparse_audit_total",
-                               "Steps of an approximate path that were repeated exactly")),
-      sparse_audit_argmax_mismatch(AddCounters("lacuna_sparse_audit_argmax_mismatch_total",
-                                               "Audited tokens whose best token differed")) {
+                               "Tokens computed both approximately and exactly")),
+      sparse_audit_argmax_mismatch(
+          AddCounters("lacuna_sparse_audit_argmax_mismatch_total",
+                      "Audited tokens after which another token was best")) {
   build_info.Add({{"version", kVersion}, {"compiler", __VERSION__}}).Set(1);
   draining.Add({});
   if (!vllm_aliases) return;

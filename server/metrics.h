@@ -77,6 +77,10 @@ class Metrics {
   Counters& ffn_dispatch;              // layer, path, reason, phase
   Counters& ffn_weight_bytes_read;     // phase
   Counters& ffn_weight_bytes_skipped;  // phase
+  // Where a predictor runs; layer.
+  Counters& predictor_true_positive;
+  Counters& predictor_false_negative;
+  Counters& predictor_false_positive;
   Counters& sparse_audit;
   Counters& sparse_audit_argmax_mismatch;
 

@@ -45,8 +45,8 @@ absl::StatusOr<std::unique_ptr<ModelHost>> ModelHost::Create(const std::string& 
     host->longest_piece_bytes_ =
         std::max<int64_t>(host->longest_piece_bytes_, tokenizer.TokenBytes(id).size());
   }
-  host->metrics_ =
-      std::make_unique<ModelMetrics>(metrics, name, config, host->kv_cache_->num_blocks());
+  host->metrics_ = std::make_unique<ModelMetrics>(
+      metrics, name, config, host->model().facts().has_predictor, host->kv_cache_->num_blocks());
 
   SchedulerOptions scheduling;
   scheduling.max_concurrent = options.max_concurrent;

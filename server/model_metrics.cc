@@ -21,7 +21,7 @@ double Seconds(absl::Duration duration) { return absl::ToDoubleSeconds(duration)
 }  // namespace
 
 ModelMetrics::ModelMetrics(Metrics* metrics, const std::string& model, const ModelConfig& config,
-                           int32_t kv_blocks)
+                           bool has_predictor, int32_t kv_blocks)
     : time_to_first_token_(metrics->time_to_first_token.Add({{"model", model}}, LatencyBuckets())),
       inter_token_latency_(metrics->inter_token_latency.Add({{"model", model}}, LatencyBuckets())),
       time_per_output_token_(
@@ -44,17 +44,16 @@ ModelMetrics::ModelMetrics(Metrics* metrics, const std::string& model, const Mod
       kv_usage_(metrics->kv_cache_usage.Add({{"model", model}})),
       last_step_(metrics->engine_last_step.Add({{"model", model}})),
       sparsity_(metrics->ffn_activation_sparsity.Add({{"model", model}}, RatioBuckets())),
-      union_density_(metrics->ffn_batch_union_density.Add({{"model", model}}, RatioBuckets())) {
+      union_density_(metrics->ffn_batch_union_density.Add({{"model", model}}, RatioBuckets())),
+      audits_(metrics->sparse_audit.Add({{"model", model}})),
+      audit_mismatches_(metrics->sparse_audit_argmax_mismatch.Add({{"model", model}})) {
   for (int i = 0; i < kNumStepPhases; ++i) {
     const prometheus::Labels labels = {{"model", model}, {"phase", kStepPhaseNames[i]}};
     step_duration_[i] = &metrics->step_duration.Add(labels, LatencyBuckets());
     bytes_read_[i] = &metrics->ffn_weight_bytes_read.Add(labels);
     bytes_skipped_[i] = &metrics->ffn_weight_bytes_skipped.Add(labels);
   }
-  AddLayers(metrics, model, config.num_layers);
-  // Nothing approximate runs, so there is nothing to audit yet.
-  metrics->sparse_audit.Add({{"model", model}});
-  metrics->sparse_audit_argmax_mismatch.Add({{"model", model}});
+  AddLayers(metrics, model, config.num_layers, has_predictor);
   if (metrics->vllm_requests_running != nullptr) {
     const prometheus::Labels labels = {{"model_name", model}};
     vllm_running_ = &metrics->vllm_requests_running->Add(labels);
@@ -68,7 +67,8 @@ ModelMetrics::ModelMetrics(Metrics* metrics, const std::string& model, const Mod
   }
 }
 
-void ModelMetrics::AddLayers(Metrics* metrics, const std::string& model, int32_t layers) {
+void ModelMetrics::AddLayers(Metrics* metrics, const std::string& model, int32_t layers,
+                             bool has_predictor) {
   layers_.resize(layers);
   for (int32_t l = 0; l < layers; ++l) {
     const std::string layer = absl::StrCat(l);
@@ -77,6 +77,12 @@ void ModelMetrics::AddLayers(Metrics* metrics, const std::string& model, int32_t
           {"model", model}, {"layer", layer}, {"phase", kPhaseNames[p]}};
       layers_[l].neurons[p] = &metrics->ffn_neurons.Add(labels);
       layers_[l].active[p] = &metrics->ffn_neurons_active.Add(labels);
+    }
+    if (has_predictor) {
+      const prometheus::Labels labels = {{"model", model}, {"layer", layer}};
+      layers_[l].true_positive = &metrics->predictor_true_positive.Add(labels);
+      layers_[l].false_negative = &metrics->predictor_false_negative.Add(labels);
+      layers_[l].false_positive = &metrics->predictor_false_positive.Add(labels);
     }
     for (int path = 0; path < kNumFfnPaths; ++path) {
       for (int reason = 0; reason < kNumFfnReasons; ++reason) {
@@ -115,6 +121,11 @@ void ModelMetrics::RecordFfn(const FfnStepStats& ffn, StepPhase phase) {
       neurons += ffn.neurons * ffn.tokens[i];
       active += stats.active[i];
     }
+    if (layers_[l].true_positive != nullptr) {
+      layers_[l].true_positive->Increment(static_cast<double>(stats.prediction.true_positive));
+      layers_[l].false_negative->Increment(static_cast<double>(stats.prediction.false_negative));
+      layers_[l].false_positive->Increment(static_cast<double>(stats.prediction.false_positive));
+    }
     union_active += stats.union_active;
     union_neurons += ffn.neurons * stats.groups;
     for (int path = 0; path < kNumFfnPaths; ++path) {
@@ -124,6 +135,8 @@ void ModelMetrics::RecordFfn(const FfnStepStats& ffn, StepPhase phase) {
       }
     }
   }
+  audits_.Increment(static_cast<double>(ffn.audits));
+  audit_mismatches_.Increment(static_cast<double>(ffn.audit_mismatches));
   if (neurons > 0) sparsity_.Observe(1.0 - static_cast<double>(active) / neurons);
   if (union_neurons > 0) union_density_.Observe(static_cast<double>(union_active) / union_neurons);
   neurons_.fetch_add(neurons, std::memory_order_relaxed);

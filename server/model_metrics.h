@@ -24,7 +24,7 @@ class ModelMetrics : public EngineMetrics {
  public:
   // `metrics` must outlive this object.
   ModelMetrics(Metrics* metrics, const std::string& model, const ModelConfig& config,
-               int32_t kv_blocks);
+               bool has_predictor, int32_t kv_blocks);
 
   void OnStep(const StepReport& report) override;
   void OnScheduled(absl::Duration queue_time) override;
@@ -48,9 +48,13 @@ class ModelMetrics : public EngineMetrics {
     std::array<Counter*, kNumPhases> active{};
     // [path][reason][step phase]
     Counter* dispatch[kNumFfnPaths][kNumFfnReasons][kNumStepPhases] = {};
+    // Null without a predictor.
+    Counter* true_positive = nullptr;
+    Counter* false_negative = nullptr;
+    Counter* false_positive = nullptr;
   };
 
-  void AddLayers(Metrics* metrics, const std::string& model, int32_t layers);
+  void AddLayers(Metrics* metrics, const std::string& model, int32_t layers, bool has_predictor);
   void RecordFfn(const FfnStepStats& ffn, StepPhase phase);
 
   Histogram& time_to_first_token_;
@@ -75,6 +79,8 @@ class ModelMetrics : public EngineMetrics {
   Gauge& last_step_;
   Histogram& sparsity_;
   Histogram& union_density_;
+  Counter& audits_;
+  Counter& audit_mismatches_;
   std::array<Histogram*, kNumStepPhases> step_duration_{};
   std::array<Counter*, kNumStepPhases> bytes_read_{};
   std::array<Counter*, kNumStepPhases> bytes_skipped_{};

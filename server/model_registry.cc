@@ -26,6 +26,7 @@ void LogLoaded(const ModelHost& host, double seconds) {
        {"parameters", facts.parameters},
        {"weights", facts.weights},
        {"weight_bytes", facts.weight_bytes},
+       {"predictor", facts.has_predictor},
        {"device", facts.device},
        {"isa", facts.isa},
        {"threads", facts.threads},
@@ -72,6 +73,8 @@ absl::Status ModelRegistry::Load(const ModelSpec& spec) {
   load.weights = options_.weights;
   load.device = options_.device;
   load.threads = options_.threads;
+  load.predictor = options_.predictor;
+  load.predictor_recall = options_.predictor_recall;
   load.progress = [&spec, next = start + kProgressInterval](double share) mutable {
     if (absl::Now() < next) return;
     next = absl::Now() + kProgressInterval;

@@ -144,6 +144,11 @@ absl::Status CheckTogether(const ServerOptions& options) {
   if (!options.tls_client_ca.empty() && options.tls_cert.empty()) {
     return absl::InvalidArgumentError("--tls_client_ca needs --tls_cert and --tls_key");
   }
+  if (options.predictor != "off" && options.ffn != FfnMode::kAuto) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--predictor=", options.predictor,
+                     " needs --ffn=auto; --ffn=", FfnModeName(options.ffn), " is exact"));
+  }
   for (size_t i = 0; i < options.models.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
       if (options.models[i].name == options.models[j].name) {
@@ -163,8 +168,7 @@ void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* m
       ->type_name("[NAME=]PATH")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app->add_option("--weights", options->weights,
-                  "Weights in memory; auto: as stored")
+  app->add_option("--weights", options->weights, "Weights in memory; auto: as stored")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}));
   app->add_option_function<std::string>(
          "--ffn",
@@ -176,6 +180,14 @@ void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* m
          "FFN path; auto: per layer and step, whichever is measured to be faster")
       ->check(CLI::IsMember({"auto", "dense", "sparse"}))
       ->default_str("auto");
+  app->add_option("--predictor", options->predictor,
+                  "sketch: with --ffn=auto, when few sequences decode, compute only those gates\n"
+                  "that a sketch of the gate weights finds promising. Approximate, and audited\n"
+                  "live: lacuna_predictor_*, lacuna_sparse_audit_*")
+      ->check(CLI::IsMember({"off", "sketch"}));
+  app->add_option("--predictor_recall", options->predictor_recall,
+                  "Share of the active neurons that the sketch is to find")
+      ->check(CLI::Range(0.5, 0.99999));
   app->add_option("--device", options->device, "auto, cpu, cuda or cuda:N (not yet)")
       ->type_name("DEVICE")
       ->check(CheckDevice);

@@ -25,6 +25,8 @@ struct ServerOptions {
   std::vector<ModelSpec> models;
   std::string weights = "auto";
   FfnMode ffn = FfnMode::kAuto;
+  std::string predictor = "off";
+  double predictor_recall = 0.99;
   std::string device = "auto";
   int threads = 0;
 

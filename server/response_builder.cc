@@ -133,6 +133,7 @@ v1::Model ToProto(const ModelHost& host, int32_t default_max_tokens) {
   if (config.bos_id >= 0) out.set_bos_token_id(config.bos_id);
   for (int32_t id : config.eos_ids) out.add_eos_token_ids(id);
   out.set_default_max_tokens(default_max_tokens);
+  out.set_has_predictor(facts.has_predictor);
   out.set_has_chat_template(host.chat_template().ok());
   out.set_measured_sparsity(host.metrics().MeasuredSparsity());
   return out;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -37,7 +38,6 @@ Ffn::Ffn(const KernelTable* kernels, ThreadPool* pool, int64_t hidden, int64_t n
   for (Scratch& s : scratch_) {
     s.rows.resize(neurons);
     s.ahead.resize(neurons);
-    s.values.resize(neurons);
     s.active.resize(kMaxTokens);
   }
 }
@@ -61,11 +61,49 @@ Ffn::Result Ffn::Run(const LayerWeights& weights, const float* x, int64_t tokens
                      float* y, absl::Span<int64_t> active) {
   Reserve(tokens);
   x_.Set(*kernels_, pool_, weights.gate.dtype, x, tokens, hidden_);
-  ComputeGate(weights.gate, tokens, active);
+  ComputeGate(weights.gate, tokens);
   const FfnDecision decision =
       ChooseFfnPath(mode, activation_.has_zeros(), cost_, LoadOf(weights, tokens));
   UpDown(weights, tokens, decision.path, y);
-  return {decision, static_cast<int64_t>(union_.size())};
+  return Summarize(weights, tokens, weights.gate.bytes(), decision, active);
+}
+
+Ffn::Result Ffn::RunPredicted(const LayerWeights& weights, const float* x, int64_t tokens,
+                              bool audit, GatePredictor* predictor, float* y,
+                              absl::Span<int64_t> active) {
+  const int64_t sketch_bytes = weights.gate_sketch.bytes();
+  if (!audit && !predictor->Pays(tokens, sketch_bytes, weights.gate.bytes())) {
+    return Run(weights, x, tokens, FfnMode::kAuto, y, active);
+  }
+  Reserve(tokens);
+  x_.Set(*kernels_, pool_, weights.gate.dtype, x, tokens, hidden_);
+  Estimate(weights, x, tokens);
+  PredictionCounts prediction;
+  int64_t gate_rows = neurons_;
+  if (audit) {
+    ComputeGate(weights.gate, tokens);
+    prediction = Audit(weights, tokens, predictor);
+  } else {
+    gate_rows = PredictGate(weights, predictor->margin(), tokens);
+  }
+  ShrinkUnion(tokens);
+  UpDown(weights, tokens, FfnPath::kSparse, y);
+  Result result =
+      Summarize(weights, tokens, sketch_bytes + gate_rows * weights.gate.bytes() / neurons_,
+                {FfnPath::kSparse, FfnReason::kPredicted}, active);
+  result.prediction = prediction;
+  return result;
+}
+
+Ffn::Result Ffn::Summarize(const LayerWeights& weights, int64_t tokens, int64_t gate_bytes,
+                           FfnDecision decision, absl::Span<int64_t> active) const {
+  for (int64_t t = 0; t < tokens; ++t) active[t] = lists_[t].size;
+  Result result;
+  result.decision = decision;
+  result.union_active = static_cast<int64_t>(union_.size());
+  const int64_t rows = decision.path == FfnPath::kSparse ? result.union_active : neurons_;
+  result.weight_bytes = gate_bytes + rows * (weights.up.bytes() + weights.down.bytes()) / neurons_;
+  return result;
 }
 
 FfnLoad Ffn::LoadOf(const LayerWeights& weights, int64_t tokens) const {
@@ -144,21 +182,113 @@ void Ffn::Calibrate(absl::Span<const LayerWeights> layers) {
       std::max(at_ninth - pairs / 9, 0.0) / static_cast<double>(kBatch * neurons_);
 }
 
-void Ffn::ComputeGate(const RowMatrix& gate, int64_t tokens, absl::Span<int64_t> active) {
+void Ffn::ComputeGate(const RowMatrix& gate, int64_t tokens) {
+  ListNeurons(
+      tokens,
+      [&](int64_t begin, int64_t end) {
+        kernels_->linear[static_cast<int>(gate.dtype)](x_.data(), x_.stride(), tokens, gate, begin,
+                                                       end, nullptr, gates_.data(), neurons_);
+      },
+      [&](int64_t begin, int64_t end, int64_t t, int32_t* out) {
+        return kernels_->activate(activation_, &gates_[t * neurons_ + begin], end - begin,
+                                  static_cast<int32_t>(begin), out);
+      });
+}
+
+void Ffn::Estimate(const LayerWeights& weights, const float* x, int64_t tokens) {
+  const RowMatrix& sketch = weights.gate_sketch;
+  const Activations* input = &x_;
+  if (!IsQuantized(weights.gate.dtype)) {
+    sketch_x_.Set(*kernels_, pool_, sketch.dtype, x, tokens, hidden_);
+    input = &sketch_x_;
+  }
+  if (static_cast<int64_t>(estimates_.size()) < tokens * neurons_) {
+    estimates_.resize(tokens * neurons_);
+  }
+  deviations_.resize(tokens);
+  for (int64_t t = 0; t < tokens; ++t) {
+    double squares = 0;
+    for (int64_t c = 0; c < hidden_; ++c) {
+      squares += static_cast<double>(x[t * hidden_ + c]) * x[t * hidden_ + c];
+    }
+    deviations_[t] = static_cast<float>(std::sqrt(squares / static_cast<double>(hidden_)));
+  }
+  pool_->ParallelFor(neurons_, kGrain, [&](int64_t begin, int64_t end, int) {
+    kernels_->linear[static_cast<int>(sketch.dtype)](input->data(), input->stride(), tokens, sketch,
+                                                     begin, end, nullptr, estimates_.data(),
+                                                     neurons_);
+  });
+}
+
+int64_t Ffn::PredictGate(const LayerWeights& weights, float margin, int64_t tokens) {
+  const float* const errors = weights.sketch_error.data();
+  ListNeurons(
+      tokens, [](int64_t, int64_t) {},
+      [&](int64_t begin, int64_t end, int64_t t, int32_t* out) {
+        const float* const estimates = &estimates_[t * neurons_];
+        const float allowance = margin * deviations_[t];
+        int64_t n = 0;
+        for (int64_t j = begin; j < end; ++j) {
+          out[n] = static_cast<int32_t>(j);
+          n += estimates[j] + allowance * errors[j] >= activation_.threshold ? 1 : 0;
+        }
+        return n;
+      });
+  const auto rows = static_cast<int64_t>(union_.size());
+  DotLists(weights.gate, tokens, [](int64_t, const ActiveList&, int64_t, int64_t) {});
+  for (int64_t t = 0; t < tokens; ++t) {
+    ActiveList& list = lists_[t];
+    int32_t* const kept = list.positions;
+    const int64_t n = kernels_->activate(activation_, list.values, list.size, 0, kept);
+    for (int64_t i = 0; i < n; ++i) {
+      list.neurons[i] = list.neurons[kept[i]];
+      gates_[t * neurons_ + list.neurons[i]] = list.values[kept[i]];
+    }
+    list.size = n;
+  }
+  return rows;
+}
+
+PredictionCounts Ffn::Audit(const LayerWeights& weights, int64_t tokens, GatePredictor* predictor) {
+  const float* const errors = weights.sketch_error.data();
+  const float margin = predictor->margin();
+  PredictionCounts counts;
+  for (int64_t t = 0; t < tokens; ++t) {
+    ActiveList& list = lists_[t];
+    const float* const estimates = &estimates_[t * neurons_];
+    const auto needed = [&](int64_t j) {
+      const float deviation = std::max(deviations_[t] * errors[j], 1e-30f);
+      return (activation_.threshold - estimates[j]) / deviation;
+    };
+    int64_t named = 0;
+    for (int64_t j = 0; j < neurons_; ++j) named += needed(j) <= margin ? 1 : 0;
+    int64_t kept = 0;
+    for (int64_t i = 0; i < list.size; ++i) {
+      const int32_t neuron = list.neurons[i];
+      list.values[i] = needed(neuron);
+      if (list.values[i] <= margin) list.neurons[kept++] = neuron;
+    }
+    predictor->Learn(absl::MakeConstSpan(list.values, list.size), named, neurons_);
+    counts += {kept, list.size - kept, named - kept};
+    list.size = kept;
+  }
+  return counts;
+}
+
+template <typename Prepare, typename List>
+void Ffn::ListNeurons(int64_t tokens, Prepare prepare, List list_neurons) {
   for (Scratch& s : scratch_) {
     s.listed.clear();
     std::fill(s.active.begin(), s.active.end(), 0);
   }
   pool_->ParallelFor(neurons_, kGrain, [&](int64_t begin, int64_t end, int thread) {
     Scratch& s = scratch_[thread];
-    kernels_->linear[static_cast<int>(gate.dtype)](x_.data(), x_.stride(), tokens, gate, begin, end,
-                                                   nullptr, gates_.data(), neurons_);
+    prepare(begin, end);
     std::fill(is_active_.begin() + begin, is_active_.begin() + end, 0);
     for (int64_t t = 0; t < tokens; ++t) {
       // Each thread's part of the list, moved together below.
       int32_t* part = lists_[t].neurons + begin + kGrain * thread;
-      s.active[t] = kernels_->activate(activation_, &gates_[t * neurons_ + begin], end - begin,
-                                       static_cast<int32_t>(begin), part);
+      s.active[t] = list_neurons(begin, end, t, part);
       for (int64_t i = 0; i < s.active[t]; ++i) is_active_[part[i]] = 1;
     }
     for (int64_t j = begin; j < end; ++j) {
@@ -177,7 +307,6 @@ void Ffn::ComputeGate(const RowMatrix& gate, int64_t tokens, absl::Span<int64_t>
                    n * sizeof(int32_t));
       list.size += n;
     }
-    active[t] = list.size;
   }
   FindUnion(tokens);
 }
@@ -190,19 +319,30 @@ void Ffn::FindUnion(int64_t tokens) {
   for (size_t i = 0; i < union_.size(); ++i) position_of_[union_[i]] = static_cast<int32_t>(i);
 }
 
-// list.values = gate * up for every active neuron. Without `up` weights, the gate itself.
-void Ffn::UpSparse(const RowMatrix& up, int64_t tokens) {
-  const int64_t pass = tokens == 1 || up.empty()
+void Ffn::ShrinkUnion(int64_t tokens) {
+  for (const int32_t neuron : union_) is_active_[neuron] = 0;
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t i = 0; i < lists_[t].size; ++i) is_active_[lists_[t].neurons[i]] = 1;
+  }
+  const auto end = std::remove_if(union_.begin(), union_.end(),
+                                  [&](int32_t neuron) { return is_active_[neuron] == 0; });
+  union_.erase(end, union_.end());
+  for (size_t i = 0; i < union_.size(); ++i) position_of_[union_[i]] = static_cast<int32_t>(i);
+}
+
+template <typename Finish>
+void Ffn::DotLists(const RowMatrix& rows, int64_t tokens, Finish finish) {
+  const int64_t pass = tokens == 1 || rows.empty()
                            ? neurons_
-                           : std::max<int64_t>(kPassBytes / RowBytes(up.dtype, hidden_), kGrain);
+                           : std::max<int64_t>(kPassBytes / RowBytes(rows.dtype, hidden_), kGrain);
   pool_->ParallelFor(union_.size(), 1, [&](int64_t begin, int64_t end, int thread) {
     Scratch& s = scratch_[thread];
     std::fill(s.active.begin(), s.active.end(), -1);  // where in its list each token has come to
     for (int64_t first = begin; first < end; first += pass) {
       const int64_t last = std::min(end, first + pass);
       // The next pass's rows are fetched in equal shares beside the tokens of this one.
-      const int64_t num_ahead = up.empty() ? 0 : std::min(end, last + pass) - last;
-      for (int64_t i = 0; i < num_ahead; ++i) s.ahead[i] = up.row(union_[last + i]);
+      const int64_t num_ahead = rows.empty() ? 0 : std::min(end, last + pass) - last;
+      for (int64_t i = 0; i < num_ahead; ++i) s.ahead[i] = rows.row(union_[last + i]);
       for (int64_t t = 0; t < tokens; ++t) {
         ActiveList& list = lists_[t];
         if (s.active[t] < 0) {
@@ -212,19 +352,29 @@ void Ffn::UpSparse(const RowMatrix& up, int64_t tokens) {
         const int64_t from = s.active[t];
         int64_t to = from;
         for (; to < list.size && list.neurons[to] <= union_[last - 1]; ++to) {
-          const int32_t neuron = list.neurons[to];
-          list.positions[to] = position_of_[neuron];
-          list.values[to] = gates_[t * neurons_ + neuron];
-          if (!up.empty()) s.rows[to - from] = up.row(neuron);
+          list.positions[to] = position_of_[list.neurons[to]];
+          if (!rows.empty()) s.rows[to - from] = rows.row(list.neurons[to]);
         }
         s.active[t] = to;
-        if (up.empty()) continue;
-        const int64_t share = num_ahead * t / tokens;
-        kernels_->dot_rows[static_cast<int>(up.dtype)](
-            x_.token(t), hidden_, s.rows.data(), to - from, s.ahead.data() + share,
-            num_ahead * (t + 1) / tokens - share, s.values.data());
-        for (int64_t i = from; i < to; ++i) list.values[i] *= s.values[i - from];
+        if (!rows.empty()) {
+          const int64_t share = num_ahead * t / tokens;
+          kernels_->dot_rows[static_cast<int>(rows.dtype)](
+              x_.token(t), hidden_, s.rows.data(), to - from, s.ahead.data() + share,
+              num_ahead * (t + 1) / tokens - share, list.values + from);
+        }
+        finish(t, list, from, to);
       }
+    }
+  });
+}
+
+// list.values = gate * up for every active neuron. Without `up` weights, the gate itself.
+void Ffn::UpSparse(const RowMatrix& up, int64_t tokens) {
+  DotLists(up, tokens, [&](int64_t t, const ActiveList& list, int64_t from, int64_t to) {
+    const float* const gates = &gates_[t * neurons_];
+    for (int64_t i = from; i < to; ++i) {
+      const float gate = gates[list.neurons[i]];
+      list.values[i] = up.empty() ? gate : gate * list.values[i];
     }
   });
 }

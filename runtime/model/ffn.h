@@ -9,14 +9,16 @@
 #include "kernels/base/thread_pool.h"
 #include "runtime/model/activations.h"
 #include "runtime/model/ffn_dispatcher.h"
+#include "runtime/model/gate_predictor.h"
 #include "runtime/model/weights.h"
 
 namespace lacuna {
 
-// Computes one feed-forward layer for a group of tokens, exactly:
+// Computes one feed-forward layer for a group of tokens:
 //   gate = activation(x . Wgate), x1 = gate * (x . Wup), y = x1 . Wdown
-// The gate is computed in full; what it leaves at zero is then skipped neuron by neuron (sparse),
-// or multiplied out (dense), whichever ChooseFfnPath says. Both give the same bits.
+// Run computes the gate in full; what it leaves at zero is then skipped neuron by neuron (sparse),
+// or multiplied out (dense), whichever ChooseFfnPath says. Both give the same bits. RunPredicted
+// computes only the gates that a sketch finds promising: it loses what the sketch misses.
 // Without `up` weights (an ungated FFN) x1 is the activation itself.
 // Uses scratch memory of the object: for one thread at a time.
 class Ffn {
@@ -25,7 +27,9 @@ class Ffn {
 
   struct Result {
     FfnDecision decision;
-    int64_t union_active = 0;  // neurons active for at least one token of the group
+    int64_t union_active = 0;     // neurons active for at least one token of the group
+    int64_t weight_bytes = 0;     // of the weights read
+    PredictionCounts prediction;  // of an audit
   };
 
   // Borrowed objects must outlive it. Starts with FfnCostModel's default rates.
@@ -42,6 +46,12 @@ class Ffn {
   Result Run(const LayerWeights& weights, const float* x, int64_t tokens, FfnMode mode, float* y,
              absl::Span<int64_t> active);
 
+  // The same, approximately, for weights with a gate_sketch. Where the predictor finds that
+  // predicting does not pay, what Run does in mode kAuto. `audit` computes the exact gate beside
+  // the prediction, and the predictor learns from it; y is still that of the prediction.
+  Result RunPredicted(const LayerWeights& weights, const float* x, int64_t tokens, bool audit,
+                      GatePredictor* predictor, float* y, absl::Span<int64_t> active);
+
  private:
   // The active neurons of one token, ascending.
   struct ActiveList {
@@ -52,14 +62,33 @@ class Ffn {
   };
 
   // Fills gates_, lists_ and union_.
-  void ComputeGate(const RowMatrix& gate, int64_t tokens, absl::Span<int64_t> active);
+  void ComputeGate(const RowMatrix& gate, int64_t tokens);
+  // The same for those neurons only that the sketch names; returns how many rows were read.
+  int64_t PredictGate(const LayerWeights& weights, float margin, int64_t tokens);
+  // Fills estimates_ and deviations_.
+  void Estimate(const LayerWeights& weights, const float* x, int64_t tokens);
+  // Takes the neurons that the sketch does not name off the lists.
+  PredictionCounts Audit(const LayerWeights& weights, int64_t tokens, GatePredictor* predictor);
+  // Fills lists_ and union_. Each thread calls prepare(begin, end) for its range of neurons, then
+  // list(begin, end, t, out), which writes those of token t, ascending, and returns how many.
+  template <typename Prepare, typename List>
+  void ListNeurons(int64_t tokens, Prepare prepare, List list);
   void FindUnion(int64_t tokens);
+  // union_ = the neurons of lists_, which have become shorter.
+  void ShrinkUnion(int64_t tokens);
+  // list.positions and list.values = x . row for the rows listed, in one pass over the rows; then
+  // finish(t, list, from, to) for the part [from, to) of a token's list, on any thread.
+  template <typename Finish>
+  void DotLists(const RowMatrix& rows, int64_t tokens, Finish finish);
   // y = what the neurons give, from gates_, lists_ and union_.
   void UpDown(const LayerWeights& weights, int64_t tokens, FfnPath path, float* y);
   void UpSparse(const RowMatrix& up, int64_t tokens);
   void UpDense(const RowMatrix& up, int64_t tokens);
   void DownSparse(const RowMatrix& down, int64_t tokens, float* y);
   void DownDense(const RowMatrix& down, int64_t tokens, float* y);
+  // Fills `active` too. gate_bytes: read to find the gates.
+  Result Summarize(const LayerWeights& weights, int64_t tokens, int64_t gate_bytes,
+                   FfnDecision decision, absl::Span<int64_t> active) const;
   FfnLoad LoadOf(const LayerWeights& weights, int64_t tokens) const;
   void Reserve(int64_t tokens);
 
@@ -67,7 +96,6 @@ class Ffn {
   struct Scratch {
     std::vector<const void*> rows;   // [neurons]
     std::vector<const void*> ahead;  // [neurons]
-    std::vector<float> values;       // [neurons]
     std::vector<int64_t> active;     // by token: neurons found, later where in its list this is
     std::vector<int32_t> listed;     // this thread's part of the union
   };
@@ -80,8 +108,11 @@ class Ffn {
   FfnCostModel cost_;
 
   Activations x_;
-  std::vector<float> gates_;  // [tokens, neurons]; the dense path multiplies `up` into it
-  std::vector<float> up_;     // [tokens, neurons]: dense path only
+  Activations sketch_x_;           // for sketches of float weights
+  std::vector<float> estimates_;   // [tokens, neurons]: the sketch's
+  std::vector<float> deviations_;  // [tokens]: of an estimate per unit of sketch_error
+  std::vector<float> gates_;       // [tokens, neurons]; the dense path multiplies `up` into it
+  std::vector<float> up_;          // [tokens, neurons]: dense path only
   std::vector<ActiveList> lists_;
   std::vector<int32_t> list_storage_;
   std::vector<float> value_storage_;

@@ -32,6 +32,8 @@ const char* FfnReasonName(FfnReason reason) {
       return "no_zeros";
     case FfnReason::kCost:
       return "cost";
+    case FfnReason::kPredicted:
+      return "predicted";
   }
   return "";
 }

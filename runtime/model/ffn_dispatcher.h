@@ -10,16 +10,17 @@ enum class FfnMode : uint8_t { kAuto, kDense, kSparse };
 enum class FfnPath : uint8_t { kDense, kSparse };
 // Why a path was taken.
 enum class FfnReason : uint8_t {
-  kForced,   // the operator or all requests of the step asked for it
-  kNoZeros,  // the activation gives no zeros
-  kCost,     // the cost model found it cheaper
+  kForced,     // the operator or all requests of the step asked for it
+  kNoZeros,    // the activation gives no zeros
+  kCost,       // the cost model found it cheaper
+  kPredicted,  // a predictor has left most of the gate out too
 };
 inline constexpr int kNumFfnPaths = 2;
-inline constexpr int kNumFfnReasons = 3;
+inline constexpr int kNumFfnReasons = 4;
 
 const char* FfnModeName(FfnMode mode);        // "auto", "dense", "sparse"
 const char* FfnPathName(FfnPath path);        // "dense", "sparse"
-const char* FfnReasonName(FfnReason reason);  // "forced", "no_zeros", "cost"
+const char* FfnReasonName(FfnReason reason);  // "forced", "no_zeros", "cost", "predicted"
 
 struct FfnDecision {
   FfnPath path = FfnPath::kDense;

@@ -41,6 +41,21 @@ absl::StatusOr<DType> ChooseDType(const std::string& weights, DType stored) {
       absl::StrCat("--weights=", weights, ": want auto, f32, bf16, int8 or int4"));
 }
 
+absl::Status CheckPredictor(const LoadOptions& options, const ModelConfig& config) {
+  if (options.predictor == "off") return absl::OkStatus();
+  if (options.predictor != "sketch") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--predictor=", options.predictor, ": want off or sketch"));
+  }
+  if (!config.activation.has_zeros()) {
+    return absl::InvalidArgumentError(
+        "--predictor=sketch: the model's activation is never zero, so there is nothing to predict");
+  }
+  if (options.predictor_recall > 0 && options.predictor_recall < 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--predictor_recall=", options.predictor_recall,
+                                                 ": want a share between 0 and 1"));
+}
+
 // Embeddings that no token has, for rounder sizes: a multiple of 128 rows for each of 8 devices
 // needs up to 1,023. Up to this or a sixteenth of the vocabulary is taken for padding.
 constexpr int32_t kMaxPadding = 1024;
@@ -65,7 +80,8 @@ absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
 
 absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSource& source,
                                        const LoadOptions& options) {
-  const absl::Status status = CheckDevice(options.device);
+  absl::Status status = CheckDevice(options.device);
+  status.Update(CheckPredictor(options, config));
   if (!status.ok()) return status;
   absl::StatusOr<DType> dtype = ChooseDType(options.weights, source.stored_dtype());
   if (!dtype.ok()) return dtype.status();
@@ -75,11 +91,13 @@ absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSo
   LoadedModel loaded;
   loaded.pool =
       std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : AvailableCpus());
-  absl::StatusOr<ModelWeights> weights =
-      ModelWeights::Load(config, source, *dtype, **kernels, loaded.pool.get(), options.progress);
+  const bool sketch = options.predictor == "sketch";
+  absl::StatusOr<ModelWeights> weights = ModelWeights::Load(
+      config, source, *dtype, sketch, **kernels, loaded.pool.get(), options.progress);
   if (!weights.ok()) return weights.status();
   auto model =
       std::make_unique<TransformerModel>(config, *std::move(weights), *kernels, loaded.pool.get());
+  if (sketch) model->UsePredictor(options.predictor_recall);
   model->Calibrate();
   loaded.model = std::move(model);
   return loaded;

@@ -16,10 +16,12 @@
 namespace lacuna {
 
 struct LoadOptions {
-  std::string path;              // a Hugging Face directory
-  std::string weights = "auto";  // "auto" (as stored; f16 becomes f32), f32, bf16, int8, int4
-  std::string device = "auto";   // "auto", "cpu", "cuda", "cuda:N"
-  int threads = 0;               // 0: AvailableCpus()
+  std::string path;               // a Hugging Face directory
+  std::string weights = "auto";   // "auto" (as stored; f16 becomes f32), f32, bf16, int8, int4
+  std::string device = "auto";    // "auto", "cpu", "cuda", "cuda:N"
+  int threads = 0;                // 0: AvailableCpus()
+  std::string predictor = "off";  // "off", "sketch"
+  double predictor_recall = 0.99;
   // Called now and then with the share of the weights that is loaded, in [0, 1]. May be empty.
   std::function<void(double)> progress;
 };

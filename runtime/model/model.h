@@ -10,6 +10,7 @@
 #include "absl/types/span.h"
 #include "kernels/base/quantized_row.h"
 #include "runtime/model/ffn_dispatcher.h"
+#include "runtime/model/gate_predictor.h"
 #include "runtime/model/kv_cache.h"
 #include "runtime/model/model_config.h"
 
@@ -34,6 +35,7 @@ struct FfnLayerStats {
   int32_t groups = 0;
   // Groups by path and reason.
   std::array<std::array<int32_t, kNumFfnReasons>, kNumFfnPaths> dispatched{};
+  PredictionCounts prediction;  // in an audited step
 };
 
 struct FfnStepStats {
@@ -44,6 +46,10 @@ struct FfnStepStats {
   std::vector<int64_t> active_by_chunk;
   int64_t weight_bytes_read = 0;     // FFN weights
   int64_t weight_bytes_skipped = 0;  // FFN weights that a dense pass would have read on top
+  // In a step that was computed both by prediction and exactly: rows of logits compared, and how
+  // many of them have another maximum.
+  int64_t audits = 0;
+  int64_t audit_mismatches = 0;
 };
 
 // Wall time of the parts of one step, seconds.
@@ -67,6 +73,7 @@ struct ModelFacts {
   int64_t step_weight_bytes = 0;  // that one dense decode step reads
   std::string weights;            // "f32", "bf16", "int8", "int4"
   DType kv_type = DType::kF32;    // of keys and values: bf16 beside int8 and int4 weights
+  bool has_predictor = false;     // leaves out part of the gate in FfnMode::kAuto
   std::string device;             // "cpu"
   std::string isa;                // "avx512vnni"
   int threads = 0;
@@ -82,7 +89,9 @@ class Model {
 
   // Computes the chunks in one pass over the weights, writing their keys and values into `cache`.
   // A sequence may appear once. The result for a sequence does not depend on the other chunks, on
-  // where its tokens are cut into chunks, or on `mode`: only on its tokens (CPU backend).
+  // where its tokens are cut into chunks, or on `mode`: only on its tokens (CPU backend). A
+  // predictor, if the operator asks for one, makes an exception: with kAuto, steps that decode a
+  // few tokens are approximate, and depend on what was predicted before.
   // INTERNAL only for bugs: the caller has checked ids, positions and blocks.
   virtual absl::StatusOr<ForwardOutput> Forward(absl::Span<const SequenceChunk> chunks,
                                                 FfnMode mode, KvCache* cache) = 0;

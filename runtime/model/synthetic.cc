@@ -58,15 +58,28 @@ uint64_t Mix(uint64_t x) {  // SplitMix64 (Steele, Lea, Flood, 2014)
   return x ^ (x >> 31);
 }
 
-// Uniform values with mean 0 and the given standard deviation, four from each draw.
-void FillUniform(uint64_t seed, int64_t n, float deviation, DType as, std::byte* out) {
-  // A 16-bit integer spreads over 65536 steps; a uniform variable has width sqrt(12) deviations.
-  const float step = deviation * std::sqrt(12.0f) / 65536.0f;
+// The quantiles of N(0,1) at (i + 1/2) / 65536: weights of trained models are distributed more like
+// this than uniformly, which would flatter quantization.
+const std::vector<float>& NormalQuantiles() {
+  static const std::vector<float>* const quantiles = [] {
+    auto* table = new std::vector<float>(65536);
+    for (int i = 0; i < 32768; ++i) {
+      (*table)[65535 - i] = static_cast<float>(UpperQuantile((i + 0.5) / 65536));
+      (*table)[i] = -(*table)[65535 - i];
+    }
+    return table;
+  }();
+  return *quantiles;
+}
+
+// Normal values with mean 0 and the given standard deviation, four from each draw.
+void FillNormal(uint64_t seed, int64_t n, float deviation, DType as, std::byte* out) {
+  const float* const quantiles = NormalQuantiles().data();
   uint64_t state = seed;
   uint64_t draw = 0;
   for (int64_t i = 0; i < n; ++i) {
     if (i % 4 == 0) draw = Mix(state += 0x9E3779B97F4A7C15u);
-    const float value = static_cast<float>(static_cast<int16_t>(draw & 0xFFFF)) * step;
+    const float value = quantiles[draw & 0xFFFF] * deviation;
     draw >>= 16;
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof(bits));
@@ -102,7 +115,7 @@ class SyntheticSource : public WeightSource {
       const uint64_t base =
           Mix(seed_ ^ Mix(static_cast<uint64_t>(layer) * 64 + static_cast<uint64_t>(tensor)));
       for (int64_t r = 0; r < rows; ++r) {
-        FillUniform(base ^ Mix(r), cols, deviation(r), as, out + r * row_stride);
+        FillNormal(base ^ Mix(r), cols, deviation(r), as, out + r * row_stride);
       }
       return absl::OkStatus();
     };

@@ -65,8 +65,61 @@ TransformerModel::TransformerModel(const ModelConfig& config, ModelWeights weigh
   }
 }
 
+void TransformerModel::UsePredictor(double recall) {
+  predictors_.assign(config_.num_layers, GatePredictor(recall));
+  facts_.has_predictor = true;
+}
+
 absl::StatusOr<ForwardOutput> TransformerModel::Forward(absl::Span<const SequenceChunk> chunks,
                                                         FfnMode mode, KvCache* cache) {
+  if (!MayPredict(chunks, mode)) return Pass(chunks, mode, Prediction::kOff, cache);
+  const int64_t step = predicted_steps_++;
+  if (step >= kFirstAudits && step % kAuditPeriod != 0) {
+    return Pass(chunks, mode, Prediction::kUse, cache);
+  }
+  return AuditedPass(chunks, cache);
+}
+
+bool TransformerModel::MayPredict(absl::Span<const SequenceChunk> chunks, FfnMode mode) const {
+  if (predictors_.empty() || mode != FfnMode::kAuto) return false;
+  int64_t tokens = 0;
+  for (const SequenceChunk& chunk : chunks) {
+    if (chunk.phase != Phase::kDecode) return false;
+    tokens += static_cast<int64_t>(chunk.tokens.size());
+  }
+  return tokens <= kMaxPredictedTokens;
+}
+
+// The exact pass comes second, so that its keys and values stay, and gives the result.
+ForwardOutput TransformerModel::AuditedPass(absl::Span<const SequenceChunk> chunks,
+                                            KvCache* cache) {
+  const int64_t vocab = config_.vocab_size;
+  const auto choice = [&](absl::Span<const float> logits, int64_t row) {
+    const absl::Span<const float> of_row = logits.subspan(row * vocab, vocab);
+    return std::max_element(of_row.begin(), of_row.end()) - of_row.begin();
+  };
+  const ForwardOutput predicted = Pass(chunks, FfnMode::kAuto, Prediction::kAudit, cache);
+  const int64_t rows = static_cast<int64_t>(predicted.logits.size()) / vocab;
+  std::vector<int64_t> choices(rows);
+  for (int64_t r = 0; r < rows; ++r) choices[r] = choice(predicted.logits, r);
+
+  ForwardOutput out = Pass(chunks, FfnMode::kAuto, Prediction::kOff, cache);
+  out.ffn.audits = rows;
+  for (int64_t r = 0; r < rows; ++r) {
+    out.ffn.audit_mismatches += choices[r] != choice(out.logits, r) ? 1 : 0;
+  }
+  for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
+    out.ffn.layers[layer].prediction = predicted.ffn.layers[layer].prediction;
+  }
+  out.ffn.weight_bytes_read += predicted.ffn.weight_bytes_read;
+  out.times.ffn += predicted.times.ffn;
+  out.times.attention += predicted.times.attention;
+  out.times.other += predicted.times.other;
+  return out;
+}
+
+ForwardOutput TransformerModel::Pass(absl::Span<const SequenceChunk> chunks, FfnMode mode,
+                                     Prediction prediction, KvCache* cache) {
   ForwardOutput out;
   out.ffn.neurons = config_.ffn_size;
   out.ffn.layers.resize(config_.num_layers);
@@ -79,7 +132,7 @@ absl::StatusOr<ForwardOutput> TransformerModel::Forward(absl::Span<const Sequenc
     const LayerWeights& w = weights_.layers[layer];
     AttentionBlock(w, chunks, cache->layer(layer));
     out.times.attention += watch.Lap();
-    FfnBlock(w, layer, chunks, mode, &out.ffn);
+    FfnBlock(w, layer, chunks, mode, prediction, &out.ffn);
     out.times.ffn += watch.Lap();
   }
   out.logits = Logits(chunks);
@@ -213,24 +266,28 @@ void TransformerModel::Attend(absl::Span<const SequenceChunk> chunks, KvView kv)
 
 void TransformerModel::FfnBlock(const LayerWeights& w, int32_t layer,
                                 absl::Span<const SequenceChunk> chunks, FfnMode mode,
-                                FfnStepStats* stats) {
+                                Prediction prediction, FfnStepStats* stats) {
   const int64_t total = static_cast<int64_t>(tokens_.size());
   const int64_t n = config_.hidden_size;
-  const int64_t bundle_bytes = (w.up.bytes() + w.down.bytes()) / config_.ffn_size;
   FfnLayerStats& layer_stats = stats->layers[layer];
   Normalize(w.ffn_norm);
   for (int64_t first = 0; first < total; first += Ffn::kMaxTokens) {
     const int64_t count = std::min(Ffn::kMaxTokens, total - first);
-    const Ffn::Result result = ffn_.Run(w, &normed_[first * n], count, mode, &block_out_[first * n],
-                                        absl::MakeSpan(active_).subspan(first, count));
-    const bool sparse = result.decision.path == FfnPath::kSparse;
-    const int64_t skipped = sparse ? config_.ffn_size - result.union_active : 0;
+    const float* const x = &normed_[first * n];
+    float* const y = &block_out_[first * n];
+    const absl::Span<int64_t> active = absl::MakeSpan(active_).subspan(first, count);
+    const Ffn::Result result =
+        prediction == Prediction::kOff
+            ? ffn_.Run(w, x, count, mode, y, active)
+            : ffn_.RunPredicted(w, x, count, prediction == Prediction::kAudit, &predictors_[layer],
+                                y, active);
     layer_stats.groups += 1;
     layer_stats.union_active += result.union_active;
     layer_stats.dispatched[static_cast<int>(result.decision.path)]
                           [static_cast<int>(result.decision.reason)] += 1;
-    stats->weight_bytes_read += w.ffn_bytes() - skipped * bundle_bytes;
-    stats->weight_bytes_skipped += skipped * bundle_bytes;
+    layer_stats.prediction += result.prediction;
+    stats->weight_bytes_read += result.weight_bytes;
+    stats->weight_bytes_skipped += std::max<int64_t>(w.ffn_bytes() - result.weight_bytes, 0);
   }
   kernels_->add_scaled(config_.residual_scale, block_out_.data(), total * n, hidden_.data());
   for (int64_t t = 0; t < total; ++t) {

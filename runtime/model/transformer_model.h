@@ -18,6 +18,14 @@ class TransformerModel : public Model {
   TransformerModel(const ModelConfig& config, ModelWeights weights, const KernelTable* kernels,
                    ThreadPool* pool);
 
+  // Makes decode steps of few tokens in FfnMode::kAuto read only those gates that a sketch finds
+  // promising, and audits one such step in kAuditPeriod, the first ones all. `recall` in (0, 1): of
+  // the active neurons. Weights must have been loaded with sketches.
+  void UsePredictor(double recall);
+  static constexpr int64_t kMaxPredictedTokens = 4;
+  static constexpr int64_t kFirstAudits = 8;
+  static constexpr int64_t kAuditPeriod = 128;
+
   // Measures on this machine what the FFN dispatcher decides by. Changes no result.
   void Calibrate() { ffn_.Calibrate(weights_.layers); }
 
@@ -28,19 +36,27 @@ class TransformerModel : public Model {
                                         KvCache* cache) override;
 
  private:
+  // How a pass over the layers computes their FFNs.
+  enum class Prediction : uint8_t { kOff, kUse, kAudit };
+
   // One token of the step.
   struct Token {
     int32_t chunk;
     int32_t position;
   };
 
+  // One pass over the layers. Audited steps take two.
+  ForwardOutput Pass(absl::Span<const SequenceChunk> chunks, FfnMode mode, Prediction prediction,
+                     KvCache* cache);
+  ForwardOutput AuditedPass(absl::Span<const SequenceChunk> chunks, KvCache* cache);
+  bool MayPredict(absl::Span<const SequenceChunk> chunks, FfnMode mode) const;
   void PlanStep(absl::Span<const SequenceChunk> chunks);
   void Embed(absl::Span<const SequenceChunk> chunks);
   void AttentionBlock(const LayerWeights& w, absl::Span<const SequenceChunk> chunks, KvView kv);
   void RotateAndStore(absl::Span<const SequenceChunk> chunks, KvView kv);
   void Attend(absl::Span<const SequenceChunk> chunks, KvView kv);
   void FfnBlock(const LayerWeights& w, int32_t layer, absl::Span<const SequenceChunk> chunks,
-                FfnMode mode, FfnStepStats* stats);
+                FfnMode mode, Prediction prediction, FfnStepStats* stats);
   absl::Span<const float> Logits(absl::Span<const SequenceChunk> chunks);
   // normed_[t] = RMSNorm(hidden_[t]) for every token.
   void Normalize(const std::vector<float>& weight);
@@ -52,6 +68,8 @@ class TransformerModel : public Model {
   const KernelTable* const kernels_;
   ThreadPool* const pool_;
   Ffn ffn_;
+  std::vector<GatePredictor> predictors_;  // by layer; empty without
+  int64_t predicted_steps_ = 0;
   ModelFacts facts_;
   std::vector<float> inverse_frequencies_;  // [head_dim / 2]
 

@@ -38,6 +38,8 @@ class MatrixReader {
   MatrixReader(const WeightSource& source, const KernelTable& kernels)
       : source_(source), kernels_(kernels) {}
 
+  const KernelTable& kernels() const { return kernels_; }
+
   // Fills `rows` rows of `m`, the first of them first_row, with the whole of a tensor.
   absl::Status Read(Tensor tensor, int32_t layer, const RowMatrix& m, int64_t first_row,
                     int64_t rows) {
@@ -58,8 +60,8 @@ class MatrixReader {
       for (const float value : row_) in_range &= std::abs(value) <= KernelTable::kMaxQuantizable;
       if (!in_range) {
         return absl::InvalidArgumentError(
-            absl::StrCat("row ", r, " has a weight too large to be stored as ",
-                         DTypeName(m.dtype), "; the limit is ", KernelTable::kMaxQuantizable));
+            absl::StrCat("row ", r, " has a weight too large to be stored as ", DTypeName(m.dtype),
+                         "; the limit is ", KernelTable::kMaxQuantizable));
       }
       kernels_.quantize_weights[static_cast<int>(m.dtype)](row_.data(), m.cols,
                                                            out + r * m.row_stride);
@@ -84,9 +86,18 @@ absl::Status ReadVector(const WeightSource& source, Tensor tensor, int32_t layer
   return source.Read(tensor, layer, DType::kF32, reinterpret_cast<std::byte*>(out->data()), 0);
 }
 
-int64_t LayerBytes(const ModelConfig& c, DType dtype) {
+// Beside int8 and int4, 2 bits leave an eighth of a gate row's variance as error; beside floats, 4
+// bits cost little more and name hardly a neuron too many.
+DType SketchType(DType dtype) { return IsQuantized(dtype) ? DType::kInt2 : DType::kInt4; }
+
+int64_t SketchBytes(const ModelConfig& c, DType dtype) {
+  return c.ffn_size * Stride(SketchType(dtype), c.hidden_size);
+}
+
+int64_t LayerBytes(const ModelConfig& c, DType dtype, bool sketch) {
   const int64_t rows = c.q_dim() + 2 * int64_t{c.kv_dim()} + 3 * int64_t{c.ffn_size};
-  return rows * Stride(dtype, c.hidden_size) + c.hidden_size * Stride(dtype, c.q_dim());
+  return rows * Stride(dtype, c.hidden_size) + c.hidden_size * Stride(dtype, c.q_dim()) +
+         (sketch ? SketchBytes(c, dtype) : 0);
 }
 
 // The embeddings and the lm_head: a small part of a large model, and what its first choices depend
@@ -97,8 +108,8 @@ int64_t TableBytes(const ModelConfig& c, DType dtype) {
   return c.vocab_size * Stride(TableType(dtype), c.hidden_size);
 }
 
-int64_t ModelBytes(const ModelConfig& config, DType dtype) {
-  return config.num_layers * LayerBytes(config, dtype) +
+int64_t ModelBytes(const ModelConfig& config, DType dtype, bool sketch) {
+  return config.num_layers * LayerBytes(config, dtype, sketch) +
          (config.tie_embeddings ? 1 : 2) * TableBytes(config, dtype);
 }
 
@@ -110,13 +121,13 @@ int64_t QuantizingBytes(const ModelConfig& c, const WeightSource& source, const 
                   std::max(in_layer * threads, int64_t{c.vocab_size} * c.hidden_size));
 }
 
-absl::Status LoadLayer(const ModelConfig& c, DType dtype, int32_t layer, MatrixReader* reader,
-                       LayerWeights* w) {
+absl::Status LoadLayer(const ModelConfig& c, DType dtype, bool sketch, int32_t layer,
+                       MatrixReader* reader, LayerWeights* w) {
   const WeightSource& source = reader->source();
   const int64_t qkv_rows = c.q_dim() + 2 * c.kv_dim();
   const int64_t stride = Stride(dtype, c.hidden_size);
-  absl::StatusOr<AlignedBuffer> storage = AlignedBuffer::Allocate(
-      (qkv_rows + 3 * int64_t{c.ffn_size}) * stride + c.hidden_size * Stride(dtype, c.q_dim()));
+  const int64_t bytes = LayerBytes(c, dtype, sketch);
+  absl::StatusOr<AlignedBuffer> storage = AlignedBuffer::Allocate(bytes);
   if (!storage.ok()) return storage.status();
   w->storage = *std::move(storage);
 
@@ -140,6 +151,12 @@ absl::Status LoadLayer(const ModelConfig& c, DType dtype, int32_t layer, MatrixR
   status.Update(reader->Read(Tensor::kGate, layer, w->gate));
   status.Update(reader->Read(Tensor::kUp, layer, w->up));
   status.Update(reader->Read(Tensor::kDown, layer, w->down));
+  if (sketch && status.ok()) {
+    std::byte* const end = w->storage.data() + bytes;
+    w->gate_sketch =
+        Carver(end - SketchBytes(c, dtype), SketchType(dtype)).Take(c.ffn_size, c.hidden_size);
+    SketchGate(reader->kernels(), w);
+  }
   return status;
 }
 
@@ -153,6 +170,25 @@ absl::Status LoadTable(const ModelConfig& c, DType dtype, Tensor tensor, MatrixR
 }
 
 }  // namespace
+
+void SketchGate(const KernelTable& kernels, LayerWeights* weights) {
+  const int64_t n = weights->gate.cols;
+  const auto type = static_cast<int>(weights->gate_sketch.dtype);
+  std::vector<float> exact(n), sketched(n);
+  weights->sketch_error.resize(weights->gate.rows);
+  for (int64_t r = 0; r < weights->gate.rows; ++r) {
+    kernels.widen[static_cast<int>(weights->gate.dtype)](weights->gate.row(r), n, exact.data());
+    auto* row = const_cast<void*>(static_cast<const void*>(weights->gate_sketch.row(r)));
+    kernels.quantize_weights[type](exact.data(), n, row);
+    kernels.widen[type](row, n, sketched.data());
+    double squares = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const double error = static_cast<double>(exact[i]) - sketched[i];
+      squares += error * error;
+    }
+    weights->sketch_error[r] = static_cast<float>(std::sqrt(squares));
+  }
+}
 
 int64_t ModelWeights::parameters() const {
   const auto count = [](const RowMatrix& m) { return m.rows * m.cols; };
@@ -179,10 +215,11 @@ int64_t ModelWeights::step_bytes() const {
 
 absl::StatusOr<ModelWeights> ModelWeights::Load(const ModelConfig& config,
                                                 const WeightSource& source, DType dtype,
-                                                const KernelTable& kernels, ThreadPool* pool,
+                                                bool sketch, const KernelTable& kernels,
+                                                ThreadPool* pool,
                                                 const std::function<void(double)>& progress) {
-  const int64_t needed =
-      ModelBytes(config, dtype) + (IsQuantized(dtype) ? QuantizingBytes(config, source, *pool) : 0);
+  const int64_t needed = ModelBytes(config, dtype, sketch) +
+                         (IsQuantized(dtype) ? QuantizingBytes(config, source, *pool) : 0);
   const int64_t available = AvailableMemoryBytes();
   if (needed > available) {
     return absl::ResourceExhaustedError(
@@ -213,7 +250,7 @@ absl::StatusOr<ModelWeights> ModelWeights::Load(const ModelConfig& config,
   pool->Run([&](int thread) {
     MatrixReader reader(source, kernels);
     for (int32_t layer; !failed && (layer = next.fetch_add(1)) < config.num_layers;) {
-      errors[thread] = LoadLayer(config, dtype, layer, &reader, &weights.layers[layer]);
+      errors[thread] = LoadLayer(config, dtype, sketch, layer, &reader, &weights.layers[layer]);
       if (!errors[thread].ok()) failed = true;
       const double share = ++done / static_cast<double>(config.num_layers);
       if (thread == 0 && progress && share < 1) progress(share);

@@ -52,11 +52,18 @@ struct LayerWeights {
   // neuron is one run of bytes.
   RowMatrix up;    // [ffn, hidden]
   RowMatrix down;  // [ffn, hidden]
+  // For a GatePredictor, else empty: `gate` in fewer bits, and by how much each row differs (L2
+  // norm).
+  RowMatrix gate_sketch;            // [ffn, hidden] int2, or int4 beside float weights
+  std::vector<float> sketch_error;  // [ffn]
   AlignedBuffer storage;
 
   int64_t bytes() const { return qkv.bytes() + o.bytes() + ffn_bytes(); }
   int64_t ffn_bytes() const { return gate.bytes() + up.bytes() + down.bytes(); }
 };
+
+// Fills the rows of gate_sketch, which the caller has laid out, and sketch_error from `gate`.
+void SketchGate(const KernelTable& kernels, LayerWeights* weights);
 
 // All weights of a model in the layout that the kernels read. Immutable after Load.
 struct ModelWeights {
@@ -73,11 +80,12 @@ struct ModelWeights {
   int64_t step_bytes() const;
 
   // Reads layer by layer on the threads of `pool`; int8 and int4 weights are quantized on the way.
+  // With `sketch`, makes sketches of the gates too.
   // `progress` is called on the calling thread with growing shares in [0, 1], at last 1; may be
   // empty. First error wins. RESOURCE_EXHAUSTED, before anything is read, if the machine has less
   // memory available than BytesFor.
   static absl::StatusOr<ModelWeights> Load(const ModelConfig& config, const WeightSource& source,
-                                           DType dtype, const KernelTable& kernels,
+                                           DType dtype, bool sketch, const KernelTable& kernels,
                                            ThreadPool* pool,
                                            const std::function<void(double)>& progress);
 };

@@ -30,7 +30,7 @@ ModelConfig TwoLayers() {
 
 TEST(ModelMetricsTest, AStepIsCountedByLayerAndPhase) {
   Metrics metrics(/*vllm_aliases=*/true);
-  ModelMetrics model(&metrics, "m", TwoLayers(), 10);
+  ModelMetrics model(&metrics, "m", TwoLayers(), /*has_predictor=*/false, 10);
   FfnStepStats ffn;
   ffn.neurons = 100;
   ffn.tokens = {3, 1};
@@ -65,11 +65,35 @@ TEST(ModelMetricsTest, AStepIsCountedByLayerAndPhase) {
   EXPECT_THAT(text, HasSubstr("lacuna_ffn_batch_union_density_ratio_sum{model=\"m\"} 0.25"));
   EXPECT_THAT(text, HasSubstr("lacuna_step_duration_seconds_count{model=\"m\",phase=\"mixed\"} 1"));
   EXPECT_DOUBLE_EQ(model.MeasuredSparsity(), 1.0 - 120.0 / 800.0);
+  EXPECT_THAT(text, Not(HasSubstr("lacuna_predictor_"))) << "there is none";
+}
+
+TEST(ModelMetricsTest, AuditsOfAPredictorAreCountedByLayer) {
+  Metrics metrics(/*vllm_aliases=*/true);
+  ModelMetrics model(&metrics, "m", TwoLayers(), /*has_predictor=*/true, 10);
+  FfnStepStats ffn;
+  ffn.layers.resize(2);
+  ffn.layers[0].prediction = {97, 3, 50};
+  ffn.layers[1].prediction = {10, 0, 7};
+  ffn.audits = 4;
+  ffn.audit_mismatches = 1;
+  StepReport report;
+  report.decode_tokens = 4;
+  report.ffn = &ffn;
+  model.OnStep(report);
+  const std::string text = Scrape(metrics);
+  for (const char* sample : {"true_positive_total{layer=\"0\",model=\"m\"} 97",
+                             "false_negative_total{layer=\"0\",model=\"m\"} 3",
+                             "false_positive_total{layer=\"1\",model=\"m\"} 7"}) {
+    EXPECT_THAT(text, HasSubstr(std::string("lacuna_predictor_") + sample));
+  }
+  EXPECT_THAT(text, HasSubstr("lacuna_sparse_audit_total{model=\"m\"} 4"));
+  EXPECT_THAT(text, HasSubstr("lacuna_sparse_audit_argmax_mismatch_total{model=\"m\"} 1"));
 }
 
 TEST(ModelMetricsTest, AliasesFollowTheirOriginalsOrAreAbsent) {
   Metrics metrics(/*vllm_aliases=*/true);
-  ModelMetrics model(&metrics, "m", TwoLayers(), 10);
+  ModelMetrics model(&metrics, "m", TwoLayers(), /*has_predictor=*/false, 10);
   EngineLoad load;
   load.running = 3;
   load.waiting = 2;
@@ -82,7 +106,7 @@ TEST(ModelMetricsTest, AliasesFollowTheirOriginalsOrAreAbsent) {
   EXPECT_THAT(Scrape(metrics), HasSubstr("num_gpu_blocks=\"10\""));
 
   Metrics without(/*vllm_aliases=*/false);
-  ModelMetrics quiet(&without, "m", TwoLayers(), 10);
+  ModelMetrics quiet(&without, "m", TwoLayers(), /*has_predictor=*/false, 10);
   quiet.OnLoad(load);
   EXPECT_THAT(Scrape(without), Not(HasSubstr("vllm:")));
 }

@@ -180,6 +180,79 @@ TEST_P(FfnTest, AGroupGivesTheSameBitsAsItsTokensAlone) {
   }
 }
 
+// A test layer with a sketch.
+struct SketchedFfn : TestFfn {
+  SketchedFfn(const KernelTable* kernels, DType dtype) : TestFfn(dtype) {
+    const DType type = IsQuantized(dtype) ? DType::kInt2 : DType::kInt4;
+    const int64_t stride = (RowBytes(type, kHidden) + 63) / 64 * 64;
+    sketch.resize(kNeurons * stride);
+    weights.gate_sketch = {sketch.data(), kNeurons, kHidden, stride, type};
+    SketchGate(*kernels, &weights);
+  }
+  std::vector<std::byte> sketch;
+};
+
+TEST_P(FfnTest, APredictionThatNamesEveryActiveNeuronGivesTheSameBits) {
+  const SketchedFfn test(kernels(), std::get<1>(GetParam()));
+  ThreadPool pool(2);
+  // Few enough are active that naming them pays for 4 tokens.
+  const Activation activation = {ActivationKind::kFatRelu, 1.8f};
+  Ffn ffn(kernels(), &pool, kHidden, kNeurons, activation);
+  for (const int64_t tokens : {1, 2, 4}) {
+    const std::vector<float> x = RandomTokens(tokens);
+    const FfnOutput exact = RunFfn(kernels(), 2, test, x, activation, FfnMode::kSparse);
+    ASSERT_GT(exact.result.union_active, 0);
+    GatePredictor predictor(0.99999);
+    std::vector<float> y(x.size());
+    std::vector<int64_t> active(tokens);
+    const auto run = [&](bool audit) {
+      return ffn.RunPredicted(test.weights, x.data(), tokens, audit, &predictor, y.data(),
+                              absl::MakeSpan(active));
+    };
+    run(true);  // learns the largest margin that these tokens need
+    const Ffn::Result audited = run(true);
+    EXPECT_EQ(audited.prediction.false_negative, 0);
+    EXPECT_TRUE(SameBits(y, exact.y));
+    const Ffn::Result predicted = run(false);
+    EXPECT_TRUE(SameBits(y, exact.y));
+    EXPECT_EQ(active, exact.active);
+    EXPECT_EQ(predicted.union_active, exact.result.union_active);
+    // Rows so short take as many bytes of int2 as of int4.
+    const bool pays = test.weights.gate.dtype != DType::kInt4;
+    EXPECT_STREQ(FfnReasonName(predicted.decision.reason), pays ? "predicted" : "cost");
+    EXPECT_EQ(predicted.prediction.true_positive, 0) << "nothing was compared";
+  }
+}
+
+TEST_P(FfnTest, AnAuditCountsTheNeuronsThatThePredictionLoses) {
+  const SketchedFfn test(kernels(), std::get<1>(GetParam()));
+  ThreadPool pool(2);
+  const Activation activation = {ActivationKind::kFatRelu, 1.3f};
+  Ffn ffn(kernels(), &pool, kHidden, kNeurons, activation);
+  const std::vector<float> x = RandomTokens(2);
+  const FfnOutput exact = RunFfn(kernels(), 2, test, x, activation, FfnMode::kSparse);
+  GatePredictor predictor(0.5);
+  std::vector<float> audited(x.size()), predicted(x.size());
+  std::vector<int64_t> active(2);
+  const auto run = [&](bool audit, std::vector<float>* y) {
+    return ffn.RunPredicted(test.weights, x.data(), 2, audit, &predictor, y->data(),
+                            absl::MakeSpan(active));
+  };
+  run(true, &audited);
+  const GatePredictor before = predictor;
+  const Ffn::Result result = run(true, &audited);
+  EXPECT_EQ(result.prediction.true_positive, active[0] + active[1]);
+  EXPECT_EQ(result.prediction.true_positive + result.prediction.false_negative,
+            exact.active[0] + exact.active[1]);
+  EXPECT_GT(result.prediction.false_negative, 0);
+  predictor = before;
+  const Ffn::Result used = run(false, &predicted);
+  if (IsQuantized(test.weights.gate.dtype)) return;  // rows so short: sketches hardly pay
+  EXPECT_TRUE(SameBits(audited, predicted)) << "an audit computes what it judges";
+  EXPECT_LT(used.weight_bytes, exact.result.weight_bytes);
+  EXPECT_FALSE(SameBits(predicted, exact.y));
+}
+
 TEST_P(FfnTest, SkipsEverythingWhenNothingIsActive) {
   const std::vector<float> x = RandomTokens(2);
   const FfnOutput out =

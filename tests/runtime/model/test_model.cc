@@ -28,11 +28,12 @@ T ValueOrDie(absl::StatusOr<T> value) {
 }  // namespace
 
 std::unique_ptr<TestModel> TestModel::Make(const ModelConfig& config, const WeightSource& source,
-                                           DType dtype, int threads, const KernelTable* kernels) {
+                                           DType dtype, int threads, const KernelTable* kernels,
+                                           bool sketch) {
   std::unique_ptr<TestModel> test(new TestModel);
   test->pool_ = std::make_unique<ThreadPool>(threads);
-  ModelWeights weights =
-      ValueOrDie(ModelWeights::Load(config, source, dtype, *kernels, test->pool_.get(), nullptr));
+  ModelWeights weights = ValueOrDie(
+      ModelWeights::Load(config, source, dtype, sketch, *kernels, test->pool_.get(), nullptr));
   test->model_ =
       std::make_unique<TransformerModel>(config, std::move(weights), kernels, test->pool_.get());
   test->cache_ = ValueOrDie(KvCache::Create(config, kBlocks, test->model_->facts().kv_type));

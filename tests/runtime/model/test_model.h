@@ -22,7 +22,8 @@ class TestModel {
                                                                     1.0f});
   // Any configuration and weights.
   static std::unique_ptr<TestModel> Make(const ModelConfig& config, const WeightSource& source,
-                                         DType dtype, int threads, const KernelTable* kernels);
+                                         DType dtype, int threads, const KernelTable* kernels,
+                                         bool sketch = false);
   // A Hugging Face directory, on the fastest kernels of this machine unless given.
   static std::unique_ptr<TestModel> FromDirectory(const std::string& directory, DType dtype,
                                                   int threads,

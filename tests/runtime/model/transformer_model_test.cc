@@ -181,6 +181,80 @@ TEST(TransformerModel, CalibrationChangesNoResult) {
   EXPECT_TRUE(SameBits(test->Logits(tokens, 70), before));
 }
 
+// Decodes one token after a prompt of one; `mates` other sequences do the same in the same step.
+ForwardOutput DecodeStep(TestModel* test, FfnMode mode, int mates, Phase phase = Phase::kDecode) {
+  static const std::vector<int32_t> tokens = RandomTokens(8, kVocab, 4);
+  const auto tables = TestModel::BlockTables(1 + mates, 1);
+  std::vector<SequenceChunk> chunks(1 + mates);
+  for (int s = 0; s <= mates; ++s) {
+    chunks[s].tokens = absl::MakeConstSpan(&tokens[s], 1);
+    chunks[s].block_table = tables[s];
+    chunks[s].logits = 1;
+    chunks[s].phase = phase;
+  }
+  return *test->model()->Forward(chunks, mode, test->cache());
+}
+
+std::vector<float> LogitsOf(const ForwardOutput& out) {
+  return {out.logits.begin(), out.logits.end()};
+}
+
+class PredictedModel : public ::testing::Test {
+ protected:
+  PredictedModel() { test_->model()->UsePredictor(0.5); }  // loses much, so that it shows
+  static std::unique_ptr<TestModel> Make(bool sketch) {
+    const ModelConfig config = RandomConfig({ActivationKind::kFatRelu, 1.0f});
+    return TestModel::Make(config, RandomSource(config), DType::kInt8, 2,
+                           SupportedCpuKernels().back(), sketch);
+  }
+  const std::unique_ptr<TestModel> exact_ = Make(false);
+  const std::unique_ptr<TestModel> test_ = Make(true);
+};
+
+TEST_F(PredictedModel, AuditedStepsGiveTheExactResult) {
+  const std::vector<float> exact = LogitsOf(DecodeStep(exact_.get(), FfnMode::kAuto, 0));
+  int64_t lost = 0;
+  for (int64_t step = 0; step < TransformerModel::kFirstAudits; ++step) {
+    const ForwardOutput out = DecodeStep(test_.get(), FfnMode::kAuto, 0);
+    EXPECT_TRUE(SameBits(LogitsOf(out), exact)) << step;
+    EXPECT_EQ(out.ffn.audits, 1);
+    for (const FfnLayerStats& layer : out.ffn.layers) lost += layer.prediction.false_negative;
+  }
+  EXPECT_GT(lost, 0);
+}
+
+TEST_F(PredictedModel, StepsBetweenAuditsReadLessAndAreApproximate) {
+  const ForwardOutput exact = DecodeStep(exact_.get(), FfnMode::kSparse, 0);
+  const std::vector<float> exact_logits = LogitsOf(exact);
+  int64_t audits = 0;
+  for (int64_t step = 0; step < 2 * TransformerModel::kAuditPeriod; ++step) {
+    const ForwardOutput out = DecodeStep(test_.get(), FfnMode::kAuto, 0);
+    audits += out.ffn.audits;
+    if (out.ffn.audits > 0) continue;
+    EXPECT_FALSE(SameBits(LogitsOf(out), exact_logits)) << step;
+    EXPECT_LT(out.ffn.weight_bytes_read, exact.ffn.weight_bytes_read);
+    EXPECT_EQ(out.ffn.weight_bytes_read + out.ffn.weight_bytes_skipped,
+              exact.ffn.weight_bytes_read + exact.ffn.weight_bytes_skipped);
+  }
+  EXPECT_EQ(audits, TransformerModel::kFirstAudits + 1) << "the first ones, and one a period";
+}
+
+TEST_F(PredictedModel, PrefillForcedPathsAndLargerBatchesAreExact) {
+  for (int64_t i = 0; i < TransformerModel::kFirstAudits; ++i) {
+    DecodeStep(test_.get(), FfnMode::kAuto, 0);
+  }
+  const int many = TransformerModel::kMaxPredictedTokens;
+  const auto same = [&](FfnMode mode, int mates, Phase phase) {
+    const std::vector<float> exact = LogitsOf(DecodeStep(exact_.get(), mode, mates, phase));
+    return SameBits(LogitsOf(DecodeStep(test_.get(), mode, mates, phase)), exact);
+  };
+  EXPECT_TRUE(same(FfnMode::kSparse, 0, Phase::kDecode));
+  EXPECT_TRUE(same(FfnMode::kDense, 0, Phase::kDecode));
+  EXPECT_TRUE(same(FfnMode::kAuto, 0, Phase::kPrefill));
+  EXPECT_TRUE(same(FfnMode::kAuto, many, Phase::kDecode));
+  EXPECT_FALSE(same(FfnMode::kAuto, 0, Phase::kDecode));
+}
+
 TEST(TransformerModel, ServesActivationsWithoutZerosDense) {
   auto test =
       TestModel::Random(SupportedCpuKernels().back(), DType::kF32, 1, {ActivationKind::kSilu, 0});
