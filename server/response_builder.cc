@@ -35,6 +35,8 @@ const char* ActivationName(ActivationKind kind) {
       return "relu";
     case ActivationKind::kFatRelu:
       return "fatrelu";
+    case ActivationKind::kDRelu:
+      return "drelu";
     case ActivationKind::kSilu:
       return "silu";
   }

@@ -106,7 +106,7 @@ struct KernelTable {
 
   // gate[i] = activation(gate[i]) in place for i in [0, n). Writes first_index + i of each result
   // that is not zero to `indices` (room for n + 16), ascending, and returns how many there are.
-  // kSilu counts exact zeros as inactive too.
+  // kSilu counts exact zeros as inactive too; kDRelu is kRelu.
   int64_t (*activate)(Activation activation, float* gate, int64_t n, int32_t first_index,
                       int32_t* indices);
 

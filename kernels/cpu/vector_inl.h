@@ -38,6 +38,7 @@ struct VectorKernels {
                           int32_t* indices) {
     switch (activation.kind) {
       case ActivationKind::kRelu:
+      case ActivationKind::kDRelu:
         return ActivateWith(gate, n, first_index, indices, [](F x) { return V::Relu(x); });
       case ActivationKind::kFatRelu: {
         const F threshold = V::Set(activation.threshold);

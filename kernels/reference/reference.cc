@@ -75,6 +75,7 @@ double Activate(Activation activation, float x) {
   if (std::isnan(x)) return x;
   switch (activation.kind) {
     case ActivationKind::kRelu:
+    case ActivationKind::kDRelu:
       return x > 0.0f ? x : 0.0;
     case ActivationKind::kFatRelu:
       return x >= activation.threshold ? x : 0.0;

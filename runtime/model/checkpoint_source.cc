@@ -1,6 +1,7 @@
 #include "runtime/model/checkpoint_source.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,83 +14,77 @@
 namespace lacuna {
 namespace {
 
-std::string TensorName(Tensor tensor, int32_t layer) {
-  const std::string prefix = absl::StrCat("model.layers.", layer, ".");
+// How checkpoints name a tensor; "" where the family has none.
+struct TensorNames {
+  Tensor tensor;
+  bool in_layer;
+  const char* llama;
+  const char* opt;
+};
+
+constexpr TensorNames kNames[] = {
+    {Tensor::kEmbedding, false, "embed_tokens.weight", "embed_tokens.weight"},
+    {Tensor::kPositions, false, "", "embed_positions.weight"},
+    {Tensor::kProjectIn, false, "", "project_in.weight"},
+    {Tensor::kProjectOut, false, "", "project_out.weight"},
+    {Tensor::kFinalNorm, false, "norm.weight", "final_layer_norm.weight"},
+    {Tensor::kFinalNormBias, false, "", "final_layer_norm.bias"},
+    {Tensor::kLmHead, false, "lm_head.weight", "lm_head.weight"},
+    {Tensor::kAttentionNorm, true, "input_layernorm.weight", "self_attn_layer_norm.weight"},
+    {Tensor::kAttentionNormBias, true, "", "self_attn_layer_norm.bias"},
+    {Tensor::kFfnNorm, true, "post_attention_layernorm.weight", "final_layer_norm.weight"},
+    {Tensor::kFfnNormBias, true, "", "final_layer_norm.bias"},
+    {Tensor::kQ, true, "self_attn.q_proj.weight", "self_attn.q_proj.weight"},
+    {Tensor::kK, true, "self_attn.k_proj.weight", "self_attn.k_proj.weight"},
+    {Tensor::kV, true, "self_attn.v_proj.weight", "self_attn.v_proj.weight"},
+    {Tensor::kO, true, "self_attn.o_proj.weight", "self_attn.out_proj.weight"},
+    {Tensor::kQBias, true, "self_attn.q_proj.bias", "self_attn.q_proj.bias"},
+    {Tensor::kKBias, true, "self_attn.k_proj.bias", "self_attn.k_proj.bias"},
+    {Tensor::kVBias, true, "self_attn.v_proj.bias", "self_attn.v_proj.bias"},
+    {Tensor::kOBias, true, "self_attn.o_proj.bias", "self_attn.out_proj.bias"},
+    {Tensor::kGate, true, "mlp.gate_proj.weight", "fc1.weight"},
+    {Tensor::kUp, true, "mlp.up_proj.weight", ""},
+    {Tensor::kDown, true, "mlp.down_proj.weight", "fc2.weight"},
+    {Tensor::kGateBias, true, "", "fc1.bias"},
+    {Tensor::kDownBias, true, "", "fc2.bias"},
+};
+
+// Whether a model of this configuration has the tensor.
+bool Wants(const ModelConfig& c, Tensor tensor) {
   switch (tensor) {
-    case Tensor::kEmbedding:
-      return "model.embed_tokens.weight";
     case Tensor::kLmHead:
-      return "lm_head.weight";
+      return !c.tie_embeddings;
+    case Tensor::kPositions:
+      return c.positions == PositionKind::kLearned;
+    case Tensor::kProjectIn:
+    case Tensor::kProjectOut:
+      return c.projected_embedding_size > 0;
     case Tensor::kFinalNorm:
-      return "model.norm.weight";
-    case Tensor::kAttentionNorm:
-      return prefix + "input_layernorm.weight";
-    case Tensor::kFfnNorm:
-      return prefix + "post_attention_layernorm.weight";
-    case Tensor::kQ:
-      return prefix + "self_attn.q_proj.weight";
-    case Tensor::kK:
-      return prefix + "self_attn.k_proj.weight";
-    case Tensor::kV:
-      return prefix + "self_attn.v_proj.weight";
-    case Tensor::kO:
-      return prefix + "self_attn.o_proj.weight";
-    case Tensor::kGate:
-      return prefix + "mlp.gate_proj.weight";
+      return c.final_norm;
+    case Tensor::kFinalNormBias:
+      return c.final_norm && c.norm == NormKind::kLayer;
+    case Tensor::kAttentionNormBias:
+    case Tensor::kFfnNormBias:
+      return c.norm == NormKind::kLayer;
+    case Tensor::kQBias:
+    case Tensor::kKBias:
+    case Tensor::kVBias:
+    case Tensor::kOBias:
+      return c.attention_bias;
     case Tensor::kUp:
-      return prefix + "mlp.up_proj.weight";
-    case Tensor::kDown:
-      return prefix + "mlp.down_proj.weight";
+      return c.gated;
+    case Tensor::kGateBias:
+    case Tensor::kDownBias:
+      return c.ffn_bias;
+    default:
+      return true;
   }
-  return "";
 }
 
-// As checkpoints store it.
-std::vector<int64_t> StoredShape(const ModelConfig& c, Tensor tensor) {
-  switch (tensor) {
-    case Tensor::kEmbedding:
-    case Tensor::kLmHead:
-      return {c.vocab_size, c.hidden_size};
-    case Tensor::kFinalNorm:
-    case Tensor::kAttentionNorm:
-    case Tensor::kFfnNorm:
-      return {c.hidden_size};
-    case Tensor::kQ:
-      return {c.q_dim(), c.hidden_size};
-    case Tensor::kK:
-    case Tensor::kV:
-      return {c.kv_dim(), c.hidden_size};
-    case Tensor::kO:
-      return {c.hidden_size, c.q_dim()};
-    case Tensor::kGate:
-    case Tensor::kUp:
-      return {c.ffn_size, c.hidden_size};
-    case Tensor::kDown:
-      return {c.hidden_size, c.ffn_size};
-  }
-  return {};
-}
-
-absl::Status CheckShape(const Checkpoint& checkpoint, const ModelConfig& config, Tensor tensor,
-                        int32_t layer) {
-  const std::string name = TensorName(tensor, layer);
-  const TensorInfo* info = checkpoint.Find(name);
-  if (info != nullptr && info->type == StoredType::kOther) {
-    return absl::UnimplementedError(absl::StrCat("tensor ", name, " is stored as ", info->dtype,
-                                                 ", this build reads F32, F16 and BF16"));
-  }
-  if (info == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("the checkpoint has no tensor ", name,
-                                                   ", which config.json calls for (",
-                                                   config.num_layers, " layers)"));
-  }
-  const std::vector<int64_t> want = StoredShape(config, tensor);
-  if (info->shape != want) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("tensor ", name, " has shape [", absl::StrJoin(info->shape, ", "),
-                     "], config.json calls for [", absl::StrJoin(want, ", "), "]"));
-  }
-  return absl::OkStatus();
+// OPT's tensors are called model.decoder.X, or decoder.X in files written from the bare decoder.
+std::string FindPrefix(const ModelConfig& config, const Checkpoint& checkpoint) {
+  if (config.gated) return "model.";
+  return checkpoint.Find("decoder.embed_tokens.weight") != nullptr ? "decoder." : "model.decoder.";
 }
 
 // Rows of down_proj that are transposed at a time: a strip of 11008 columns takes 2.7 MiB as
@@ -130,21 +125,124 @@ absl::Status CheckFinite(const std::string& name, DType type, const std::byte* d
       absl::StrCat("tensor ", name, " holds an infinity or a NaN as ", DTypeName(type)));
 }
 
-constexpr Tensor kLayerTensors[] = {
-    Tensor::kAttentionNorm, Tensor::kFfnNorm, Tensor::kQ,   Tensor::kK, Tensor::kV, Tensor::kO,
-    Tensor::kGate,          Tensor::kUp,      Tensor::kDown};
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CheckpointSource>> CheckpointSource::Create(
+    const ModelConfig& config, std::unique_ptr<Checkpoint> checkpoint) {
+  std::unique_ptr<CheckpointSource> source(new CheckpointSource(config, std::move(checkpoint)));
+  absl::Status status = source->CheckTensors();
+  status.Update(source->CheckNothingIsLeftOut());
+  if (!status.ok()) return status;
+  return source;
+}
+
+CheckpointSource::CheckpointSource(const ModelConfig& config,
+                                   std::unique_ptr<Checkpoint> checkpoint)
+    : config_(config),
+      checkpoint_(std::move(checkpoint)),
+      prefix_(FindPrefix(config_, *checkpoint_)) {}
+
+std::string CheckpointSource::Name(Tensor tensor, int32_t layer) const {
+  const auto* it = std::find_if(std::begin(kNames), std::end(kNames),
+                                [tensor](const TensorNames& n) { return n.tensor == tensor; });
+  const char* const name = config_.gated ? it->llama : it->opt;
+  if (tensor == Tensor::kLmHead) return name;
+  return it->in_layer ? absl::StrCat(prefix_, "layers.", layer, ".", name)
+                      : absl::StrCat(prefix_, name);
+}
+
+// As checkpoints store it: unlike a WeightSource's, vectors are 1-d and `down` is transposed.
+std::vector<int64_t> CheckpointSource::StoredShape(Tensor tensor) const {
+  const ModelConfig& c = config_;
+  switch (tensor) {
+    case Tensor::kEmbedding:
+    case Tensor::kLmHead:
+      return {c.vocab_size, c.embedding_size()};
+    case Tensor::kPositions:
+      return {c.max_context + kLearnedPositionOffset, c.hidden_size};
+    case Tensor::kProjectIn:
+      return {c.hidden_size, c.embedding_size()};
+    case Tensor::kProjectOut:
+      return {c.embedding_size(), c.hidden_size};
+    case Tensor::kQ:
+      return {c.q_dim(), c.hidden_size};
+    case Tensor::kK:
+    case Tensor::kV:
+      return {c.kv_dim(), c.hidden_size};
+    case Tensor::kO:
+      return {c.hidden_size, c.q_dim()};
+    case Tensor::kGate:
+    case Tensor::kUp:
+      return {c.ffn_size, c.hidden_size};
+    case Tensor::kDown:
+      return {c.hidden_size, c.ffn_size};
+    case Tensor::kQBias:
+      return {c.q_dim()};
+    case Tensor::kKBias:
+    case Tensor::kVBias:
+      return {c.kv_dim()};
+    case Tensor::kGateBias:
+      return {c.ffn_size};
+    case Tensor::kFinalNorm:
+    case Tensor::kAttentionNorm:
+    case Tensor::kFfnNorm:
+    case Tensor::kFinalNormBias:
+    case Tensor::kAttentionNormBias:
+    case Tensor::kFfnNormBias:
+    case Tensor::kOBias:
+    case Tensor::kDownBias:
+      return {c.hidden_size};
+  }
+  return {};
+}
+
+absl::Status CheckpointSource::CheckTensors() const {
+  absl::Status status;
+  for (int32_t layer = -1; status.ok() && layer < config_.num_layers; ++layer) {
+    for (const TensorNames& names : kNames) {
+      if (names.in_layer != (layer >= 0) || !Wants(config_, names.tensor)) continue;
+      status.Update(CheckTensor(names.tensor, layer));
+    }
+  }
+  return status;
+}
+
+absl::Status CheckpointSource::CheckTensor(Tensor tensor, int32_t layer) const {
+  const std::string name = Name(tensor, layer);
+  const TensorInfo* info = checkpoint_->Find(name);
+  if (info != nullptr && info->type == StoredType::kOther) {
+    return absl::UnimplementedError(absl::StrCat("tensor ", name, " is stored as ", info->dtype,
+                                                 ", this build reads F32, F16 and BF16"));
+  }
+  if (info == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("the checkpoint has no tensor ", name,
+                                                   ", which config.json calls for (",
+                                                   config_.num_layers, " layers)"));
+  }
+  const std::vector<int64_t> want = StoredShape(tensor);
+  if (info->shape != want) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor ", name, " has shape [", absl::StrJoin(info->shape, ", "),
+                     "], config.json calls for [", absl::StrJoin(want, ", "), "]"));
+  }
+  return absl::OkStatus();
+}
 
 // Refuses weights of a layer that the forward pass would leave out, such as biases.
-absl::Status CheckNothingIsLeftOut(const Checkpoint& checkpoint, const ModelConfig& config) {
+absl::Status CheckpointSource::CheckNothingIsLeftOut() const {
   absl::flat_hash_set<std::string> known;
-  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
-    for (Tensor tensor : kLayerTensors) known.insert(TensorName(tensor, layer));
+  for (const TensorNames& names : kNames) {
+    if (!names.in_layer || !Wants(config_, names.tensor)) continue;
+    for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
+      known.insert(Name(names.tensor, layer));
+    }
   }
-  for (const std::string_view view : checkpoint.names()) {
+  const std::string layers = prefix_ + "layers.";
+  for (const std::string_view view : checkpoint_->names()) {
     const std::string name(view);
     // A buffer of older transformers: derived from the configuration.
     if (absl::EndsWith(name, ".rotary_emb.inv_freq")) continue;
-    if (absl::StartsWith(name, "model.layers.") && !known.contains(name)) {
+    if (absl::StartsWith(name, layers) && !known.contains(name)) {
       return absl::UnimplementedError(
           absl::StrCat("the checkpoint has tensor ", name, ", which this build does not use"));
     }
@@ -152,28 +250,9 @@ absl::Status CheckNothingIsLeftOut(const Checkpoint& checkpoint, const ModelConf
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<CheckpointSource>> CheckpointSource::Create(
-    const ModelConfig& config, std::unique_ptr<Checkpoint> checkpoint) {
-  absl::Status status = CheckShape(*checkpoint, config, Tensor::kEmbedding, 0);
-  status.Update(CheckShape(*checkpoint, config, Tensor::kFinalNorm, 0));
-  if (!config.tie_embeddings) {
-    status.Update(CheckShape(*checkpoint, config, Tensor::kLmHead, 0));
-  }
-  for (int32_t layer = 0; status.ok() && layer < config.num_layers; ++layer) {
-    for (Tensor tensor : kLayerTensors) {
-      status.Update(CheckShape(*checkpoint, config, tensor, layer));
-    }
-  }
-  status.Update(CheckNothingIsLeftOut(*checkpoint, config));
-  if (!status.ok()) return status;
-  return std::unique_ptr<CheckpointSource>(new CheckpointSource(config, std::move(checkpoint)));
-}
-
 absl::Status CheckpointSource::Read(Tensor tensor, int32_t layer, DType as, std::byte* out,
                                     int64_t row_stride) const {
-  const TensorInfo& info = *checkpoint_->Find(TensorName(tensor, layer));
+  const TensorInfo& info = *checkpoint_->Find(Name(tensor, layer));
   const int64_t cols = info.shape.back();
   const int64_t rows = info.shape.size() == 1 ? 1 : info.shape[0];
   if (tensor != Tensor::kDown) {
@@ -201,7 +280,7 @@ absl::Status CheckpointSource::Read(Tensor tensor, int32_t layer, DType as, std:
 }
 
 DType CheckpointSource::stored_dtype() const {
-  const TensorInfo& info = *checkpoint_->Find(TensorName(Tensor::kEmbedding, 0));
+  const TensorInfo& info = *checkpoint_->Find(Name(Tensor::kEmbedding, 0));
   return info.type == StoredType::kBf16 ? DType::kBf16 : DType::kF32;
 }
 

@@ -1,7 +1,10 @@
 #ifndef LACUNA_RUNTIME_MODEL_CHECKPOINT_SOURCE_H_
 #define LACUNA_RUNTIME_MODEL_CHECKPOINT_SOURCE_H_
 
+#include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "runtime/model/checkpoint.h"
@@ -10,7 +13,8 @@
 
 namespace lacuna {
 
-// The weights of a Hugging Face checkpoint with LLaMA's tensor names. Thread-safe.
+// The weights of a Hugging Face checkpoint with LLaMA's tensor names, or OPT's if the config has no
+// gate. Thread-safe.
 class CheckpointSource : public WeightSource {
  public:
   // Checks, before any weight is read, that every tensor the config calls for is there with the
@@ -28,11 +32,17 @@ class CheckpointSource : public WeightSource {
   DType stored_dtype() const override;
 
  private:
-  CheckpointSource(const ModelConfig& config, std::unique_ptr<Checkpoint> checkpoint)
-      : config_(config), checkpoint_(std::move(checkpoint)) {}
+  CheckpointSource(const ModelConfig& config, std::unique_ptr<Checkpoint> checkpoint);
+
+  absl::Status CheckTensors() const;
+  absl::Status CheckTensor(Tensor tensor, int32_t layer) const;
+  absl::Status CheckNothingIsLeftOut() const;
+  std::string Name(Tensor tensor, int32_t layer) const;
+  std::vector<int64_t> StoredShape(Tensor tensor) const;
 
   const ModelConfig config_;
   const std::unique_ptr<Checkpoint> checkpoint_;
+  const std::string prefix_;  // of the names of all tensors but the lm_head
 };
 
 }  // namespace lacuna

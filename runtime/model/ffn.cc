@@ -23,6 +23,15 @@ void MakeZerosPositive(float* y, int64_t tokens, int64_t stride, int64_t begin, 
   }
 }
 
+// As kRelu of KernelTable::activate: a NaN stays one.
+void Relu(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] = x[i] <= 0.0f ? 0.0f : x[i];
+}
+
+const float* Bias(const LayerWeights& weights) {
+  return weights.gate_bias.empty() ? nullptr : weights.gate_bias.data();
+}
+
 }  // namespace
 
 Ffn::Ffn(const KernelTable* kernels, ThreadPool* pool, int64_t hidden, int64_t neurons,
@@ -61,11 +70,10 @@ Ffn::Result Ffn::Run(const LayerWeights& weights, const float* x, int64_t tokens
                      float* y, absl::Span<int64_t> active) {
   Reserve(tokens);
   x_.Set(*kernels_, pool_, weights.gate.dtype, x, tokens, hidden_);
-  ComputeGate(weights.gate, tokens);
+  ComputeGate(weights, tokens);
   const FfnDecision decision =
       ChooseFfnPath(mode, activation_.has_zeros(), cost_, LoadOf(weights, tokens));
-  UpDown(weights, tokens, decision.path, y);
-  return Summarize(weights, tokens, weights.gate.bytes(), decision, active);
+  return UpDown(weights, tokens, weights.gate.bytes(), decision, y, active);
 }
 
 Ffn::Result Ffn::RunPredicted(const LayerWeights& weights, const float* x, int64_t tokens,
@@ -81,28 +89,32 @@ Ffn::Result Ffn::RunPredicted(const LayerWeights& weights, const float* x, int64
   PredictionCounts prediction;
   int64_t gate_rows = neurons_;
   if (audit) {
-    ComputeGate(weights.gate, tokens);
+    ComputeGate(weights, tokens);
     prediction = Audit(weights, tokens, predictor);
   } else {
     gate_rows = PredictGate(weights, predictor->margin(), tokens);
   }
   ShrinkUnion(tokens);
-  UpDown(weights, tokens, FfnPath::kSparse, y);
+  const int64_t gate_bytes = sketch_bytes + gate_rows * weights.gate.bytes() / neurons_;
   Result result =
-      Summarize(weights, tokens, sketch_bytes + gate_rows * weights.gate.bytes() / neurons_,
-                {FfnPath::kSparse, FfnReason::kPredicted}, active);
+      UpDown(weights, tokens, gate_bytes, {FfnPath::kSparse, FfnReason::kPredicted}, y, active);
   result.prediction = prediction;
   return result;
 }
 
-Ffn::Result Ffn::Summarize(const LayerWeights& weights, int64_t tokens, int64_t gate_bytes,
-                           FfnDecision decision, absl::Span<int64_t> active) const {
-  for (int64_t t = 0; t < tokens; ++t) active[t] = lists_[t].size;
+Ffn::Result Ffn::UpDown(const LayerWeights& weights, int64_t tokens, int64_t gate_bytes,
+                        FfnDecision decision, float* y, absl::Span<int64_t> active) {
+  const bool sparse = decision.path == FfnPath::kSparse;
+  const auto rows_read = [&] { return sparse ? static_cast<int64_t>(union_.size()) : neurons_; };
   Result result;
   result.decision = decision;
+  result.weight_bytes = gate_bytes + rows_read() * weights.up.bytes() / neurons_;
+  Up(weights.up, tokens, decision.path);
+  if (activation_.kind == ActivationKind::kDRelu) DropZeros(tokens, decision.path);
+  result.weight_bytes += rows_read() * weights.down.bytes() / neurons_;
+  Down(weights, tokens, decision.path, y);
   result.union_active = static_cast<int64_t>(union_.size());
-  const int64_t rows = decision.path == FfnPath::kSparse ? result.union_active : neurons_;
-  result.weight_bytes = gate_bytes + rows * (weights.up.bytes() + weights.down.bytes()) / neurons_;
+  for (int64_t t = 0; t < tokens; ++t) active[t] = lists_[t].size;
   return result;
 }
 
@@ -117,14 +129,24 @@ FfnLoad Ffn::LoadOf(const LayerWeights& weights, int64_t tokens) const {
   return load;
 }
 
-void Ffn::UpDown(const LayerWeights& weights, int64_t tokens, FfnPath path, float* y) {
+void Ffn::Up(const RowMatrix& up, int64_t tokens, FfnPath path) {
+  if (path == FfnPath::kSparse) {
+    UpSparse(up, tokens);
+  } else if (!up.empty()) {
+    UpDense(up, tokens);
+  }
+}
+
+void Ffn::Down(const LayerWeights& weights, int64_t tokens, FfnPath path, float* y) {
   std::memset(y, 0, tokens * hidden_ * sizeof(float));
   if (path == FfnPath::kSparse) {
-    UpSparse(weights.up, tokens);
     DownSparse(weights.down, tokens, y);
   } else {
-    if (!weights.up.empty()) UpDense(weights.up, tokens);
     DownDense(weights.down, tokens, y);
+  }
+  if (weights.down_bias.empty()) return;
+  for (int64_t t = 0; t < tokens; ++t) {
+    kernels_->add_scaled(1.0f, weights.down_bias.data(), hidden_, y + t * hidden_);
   }
 }
 
@@ -142,7 +164,8 @@ void Ffn::Calibrate(absl::Span<const LayerWeights> layers) {
       std::fill(gates_.begin(), gates_.end(), 0.01f);  // small, so that nothing overflows
       const LayerWeights& weights = layers[next_layer++ % layers.size()];
       const auto start = std::chrono::steady_clock::now();
-      UpDown(weights, tokens, path, y.data());
+      Up(weights.up, tokens, path);
+      Down(weights, tokens, path, y.data());
       const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
       best = std::min(best, elapsed.count());
     }
@@ -182,12 +205,13 @@ void Ffn::Calibrate(absl::Span<const LayerWeights> layers) {
       std::max(at_ninth - pairs / 9, 0.0) / static_cast<double>(kBatch * neurons_);
 }
 
-void Ffn::ComputeGate(const RowMatrix& gate, int64_t tokens) {
+void Ffn::ComputeGate(const LayerWeights& weights, int64_t tokens) {
+  const RowMatrix& gate = weights.gate;
   ListNeurons(
       tokens,
       [&](int64_t begin, int64_t end) {
         kernels_->linear[static_cast<int>(gate.dtype)](x_.data(), x_.stride(), tokens, gate, begin,
-                                                       end, nullptr, gates_.data(), neurons_);
+                                                       end, Bias(weights), gates_.data(), neurons_);
       },
       [&](int64_t begin, int64_t end, int64_t t, int32_t* out) {
         return kernels_->activate(activation_, &gates_[t * neurons_ + begin], end - begin,
@@ -215,7 +239,7 @@ void Ffn::Estimate(const LayerWeights& weights, const float* x, int64_t tokens) 
   }
   pool_->ParallelFor(neurons_, kGrain, [&](int64_t begin, int64_t end, int) {
     kernels_->linear[static_cast<int>(sketch.dtype)](input->data(), input->stride(), tokens, sketch,
-                                                     begin, end, nullptr, estimates_.data(),
+                                                     begin, end, Bias(weights), estimates_.data(),
                                                      neurons_);
   });
 }
@@ -235,7 +259,11 @@ int64_t Ffn::PredictGate(const LayerWeights& weights, float margin, int64_t toke
         return n;
       });
   const auto rows = static_cast<int64_t>(union_.size());
-  DotLists(weights.gate, tokens, [](int64_t, const ActiveList&, int64_t, int64_t) {});
+  const float* const bias = Bias(weights);
+  DotLists(weights.gate, tokens, [&](int64_t, const ActiveList& list, int64_t from, int64_t to) {
+    if (bias == nullptr) return;
+    for (int64_t i = from; i < to; ++i) list.values[i] += bias[list.neurons[i]];
+  });
   for (int64_t t = 0; t < tokens; ++t) {
     ActiveList& list = lists_[t];
     int32_t* const kept = list.positions;
@@ -330,6 +358,28 @@ void Ffn::ShrinkUnion(int64_t tokens) {
   for (size_t i = 0; i < union_.size(); ++i) position_of_[union_[i]] = static_cast<int32_t>(i);
 }
 
+// With dReLU a neuron is inactive also where `up` is. What the gate left active, and is not, leaves
+// the lists and the union.
+void Ffn::DropZeros(int64_t tokens, FfnPath path) {
+  for (int64_t t = 0; t < tokens; ++t) {
+    ActiveList& list = lists_[t];
+    int64_t kept = 0;
+    for (int64_t i = 0; i < list.size; ++i) {
+      const int32_t neuron = list.neurons[i];
+      const float value = path == FfnPath::kSparse ? list.values[i] : gates_[t * neurons_ + neuron];
+      if (value == 0.0f) continue;
+      list.neurons[kept] = neuron;
+      list.values[kept++] = value;
+    }
+    list.size = kept;
+  }
+  ShrinkUnion(tokens);
+  for (int64_t t = 0; t < tokens; ++t) {
+    ActiveList& list = lists_[t];
+    for (int64_t i = 0; i < list.size; ++i) list.positions[i] = position_of_[list.neurons[i]];
+  }
+}
+
 template <typename Finish>
 void Ffn::DotLists(const RowMatrix& rows, int64_t tokens, Finish finish) {
   const int64_t pass = tokens == 1 || rows.empty()
@@ -372,6 +422,7 @@ void Ffn::DotLists(const RowMatrix& rows, int64_t tokens, Finish finish) {
 void Ffn::UpSparse(const RowMatrix& up, int64_t tokens) {
   DotLists(up, tokens, [&](int64_t t, const ActiveList& list, int64_t from, int64_t to) {
     const float* const gates = &gates_[t * neurons_];
+    if (activation_.kind == ActivationKind::kDRelu) Relu(list.values + from, to - from);
     for (int64_t i = from; i < to; ++i) {
       const float gate = gates[list.neurons[i]];
       list.values[i] = up.empty() ? gate : gate * list.values[i];
@@ -385,7 +436,8 @@ void Ffn::UpDense(const RowMatrix& up, int64_t tokens) {
     kernels_->linear[static_cast<int>(up.dtype)](x_.data(), x_.stride(), tokens, up, begin, end,
                                                  nullptr, up_.data(), neurons_);
     for (int64_t t = 0; t < tokens; ++t) {
-      const float* u = &up_[t * neurons_];
+      float* u = &up_[t * neurons_];
+      if (activation_.kind == ActivationKind::kDRelu) Relu(u + begin, end - begin);
       float* gate = &gates_[t * neurons_];
       // A zero gate stays a plain zero, as on the sparse path, whatever `u` is.
       for (int64_t j = begin; j < end; ++j) gate[j] = gate[j] == 0.0f ? 0.0f : gate[j] * u[j];

@@ -15,11 +15,12 @@
 namespace lacuna {
 
 // Computes one feed-forward layer for a group of tokens:
-//   gate = activation(x . Wgate), x1 = gate * (x . Wup), y = x1 . Wdown
+//   gate = activation(x . Wgate + bias), x1 = gate * (x . Wup), y = x1 . Wdown + bias
 // Run computes the gate in full; what it leaves at zero is then skipped neuron by neuron (sparse),
 // or multiplied out (dense), whichever ChooseFfnPath says. Both give the same bits. RunPredicted
 // computes only the gates that a sketch finds promising: it loses what the sketch misses.
-// Without `up` weights (an ungated FFN) x1 is the activation itself.
+// Without `up` weights (an ungated FFN) x1 is the activation itself. With dReLU, x1 = gate *
+// relu(x . Wup), and what that leaves at zero is skipped in `down`.
 // Uses scratch memory of the object: for one thread at a time.
 class Ffn {
  public:
@@ -42,7 +43,8 @@ class Ffn {
   const FfnCostModel& cost_model() const { return cost_; }
 
   // x: [tokens, hidden] -> y: [tokens, hidden], overwritten; tokens in [1, kMaxTokens].
-  // active[t] becomes the number of active neurons of token t.
+  // active[t] becomes the number of neurons of token t whose x1 is not zero, but for those (without
+  // dReLU) where only x . Wup is.
   Result Run(const LayerWeights& weights, const float* x, int64_t tokens, FfnMode mode, float* y,
              absl::Span<int64_t> active);
 
@@ -62,7 +64,7 @@ class Ffn {
   };
 
   // Fills gates_, lists_ and union_.
-  void ComputeGate(const RowMatrix& gate, int64_t tokens);
+  void ComputeGate(const LayerWeights& weights, int64_t tokens);
   // The same for those neurons only that the sketch names; returns how many rows were read.
   int64_t PredictGate(const LayerWeights& weights, float margin, int64_t tokens);
   // Fills estimates_ and deviations_.
@@ -80,15 +82,17 @@ class Ffn {
   // finish(t, list, from, to) for the part [from, to) of a token's list, on any thread.
   template <typename Finish>
   void DotLists(const RowMatrix& rows, int64_t tokens, Finish finish);
-  // y = what the neurons give, from gates_, lists_ and union_.
-  void UpDown(const LayerWeights& weights, int64_t tokens, FfnPath path, float* y);
+  // From gates_, lists_ and union_: x1, then what the neurons give. gate_bytes: read to find the
+  // gates.
+  Result UpDown(const LayerWeights& weights, int64_t tokens, int64_t gate_bytes,
+                FfnDecision decision, float* y, absl::Span<int64_t> active);
+  void Up(const RowMatrix& up, int64_t tokens, FfnPath path);
+  void DropZeros(int64_t tokens, FfnPath path);
+  void Down(const LayerWeights& weights, int64_t tokens, FfnPath path, float* y);
   void UpSparse(const RowMatrix& up, int64_t tokens);
   void UpDense(const RowMatrix& up, int64_t tokens);
   void DownSparse(const RowMatrix& down, int64_t tokens, float* y);
   void DownDense(const RowMatrix& down, int64_t tokens, float* y);
-  // Fills `active` too. gate_bytes: read to find the gates.
-  Result Summarize(const LayerWeights& weights, int64_t tokens, int64_t gate_bytes,
-                   FfnDecision decision, absl::Span<int64_t> active) const;
   FfnLoad LoadOf(const LayerWeights& weights, int64_t tokens) const;
   void Reserve(int64_t tokens);
 

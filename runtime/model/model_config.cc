@@ -21,25 +21,52 @@ constexpr size_t kMaxEosIds = 64;
 // Bounds of scales: wide enough for any model, narrow enough that no product of two overflows.
 constexpr double kMinScale = 1e-6;
 constexpr double kMaxScale = 1e6;
+constexpr int32_t kMaxContext = 1 << 20;
+constexpr int32_t kMaxHidden = 65536;
+constexpr int32_t kMaxFfn = 262144;
 
-// How a family of checkpoints departs from LLaMA.
+enum class FamilyActivation : uint8_t {
+  kDeclared,  // hidden_act says it
+  kRelu,      // whatever hidden_act says
+  kDRelu,     // likewise: Bamboo says "relu" and means dReLU
+};
+
+// How a family of checkpoints departs from LLaMA. Scales, windows and activations go by family: the
+// keys of one appear in the files of others, where they mean nothing.
 struct Family {
   std::string_view architecture;
-  std::string_view model_type;   // the key may be missing
+  std::string_view model_type;  // the key may be missing
+  FamilyActivation activation = FamilyActivation::kDeclared;
   bool mup = false;              // has scales that are not in the weights (MiniCPM)
   bool tied_by_default = false;  // tie_word_embeddings, if the key is missing
-  bool always_relu = false;      // relu(gate) * up, whatever hidden_act says
+  bool window = false;           // sliding_window counts; 4096, if the key is missing
+  bool opt = false;              // other keys, LayerNorm, biases, learned positions, no gate
+  int32_t bos = 1, eos = 2;      // bos_token_id and eos_token_id, if the keys are missing
 };
 
 constexpr Family kFamilies[] = {
-    {"LlamaForCausalLM", "llama"},
-    {"SparseLlamaForCausalLM", "sparsellama"},
-    {"MistralForCausalLM", "mistral"},
-    {"MiniCPMForCausalLM", "minicpm", /*mup=*/true, /*tied_by_default=*/true},
+    {.architecture = "LlamaForCausalLM", .model_type = "llama"},
+    {.architecture = "SparseLlamaForCausalLM", .model_type = "sparsellama"},
+    {.architecture = "MistralForCausalLM", .model_type = "mistral", .window = true},
+    {.architecture = "BambooForCausalLM",
+     .model_type = "bamboo",
+     .activation = FamilyActivation::kDRelu,
+     .window = true},
+    {.architecture = "MiniCPMForCausalLM",
+     .model_type = "minicpm",
+     .mup = true,
+     .tied_by_default = true},
+    {.architecture = "OPTForCausalLM",
+     .model_type = "opt",
+     .tied_by_default = true,
+     .opt = true,
+     .bos = 2},
 };
 
-// SakanaAI's sparse models, known by model_type whatever the architecture is called.
-constexpr Family kLlamaSparseRelu = {.model_type = "llama_sparse_relu", .always_relu = true};
+// SakanaAI's sparse models, known by model_type whatever the architecture is called: relu(gate) *
+// up although hidden_act says silu.
+constexpr Family kLlamaSparseRelu = {.model_type = "llama_sparse_relu",
+                                     .activation = FamilyActivation::kRelu};
 
 // `*architecture` becomes what the file says. The errors go to `reader`.
 Family ReadFamily(JsonReader& reader, std::string* architecture) {
@@ -65,45 +92,74 @@ Family ReadFamily(JsonReader& reader, std::string* architecture) {
   if (architecture->empty() && model_type.empty()) {
     reader.Fail("has neither architectures nor model_type");
   } else {
+    std::string known;
+    for (const Family& family : kFamilies) {
+      absl::StrAppend(&known, std::string(family.architecture), ", ");
+    }
     reader.Unimplemented(absl::StrCat(
         "the architecture ", Quoted(architecture->empty() ? model_type : *architecture),
-        ", this build runs LlamaForCausalLM, SparseLlamaForCausalLM, MistralForCausalLM, "
-        "MiniCPMForCausalLM and llama_sparse_relu"));
+        "; this build runs ", known, "and the model_type llama_sparse_relu"));
   }
   return {};
 }
 
 Activation ReadActivation(JsonReader& reader, const Family& family) {
-  if (family.always_relu) return {ActivationKind::kRelu};
-  const std::string name = reader.String("hidden_act", "silu");
+  if (family.activation == FamilyActivation::kRelu) return {ActivationKind::kRelu};
+  if (family.activation == FamilyActivation::kDRelu) return {ActivationKind::kDRelu};
+  const char* const key = family.opt ? "activation_function" : "hidden_act";
+  const std::string name = reader.String(key, family.opt ? "relu" : "silu");
   if (name == "relu") return {ActivationKind::kRelu};
   if (name == "silu" || name == "swish") return {ActivationKind::kSilu};
   if (name == "fatrelu") {
     return {ActivationKind::kFatRelu, reader.Float("hidden_act_param", kMinScale, kMaxScale)};
   }
   reader.Unimplemented(
-      absl::StrCat("hidden_act ", Quoted(name), ", this build runs relu, fatrelu and silu"));
+      absl::StrCat(key, " ", Quoted(name),
+                   "; this build runs relu, fatrelu and silu (--activation replaces it)"));
   return {};
 }
 
-// Refuses what would make the plain forward pass compute something else.
-void CheckFeatures(JsonReader& reader, int32_t max_context) {
-  for (const char* const key : {"attention_bias", "mlp_bias"}) {
-    if (reader.Bool(key, false)) reader.Unimplemented(absl::StrCat(key, " = true"));
-  }
+// Refuses what would make the forward pass compute something else.
+void CheckFeatures(JsonReader& reader) {
+  if (reader.Bool("mlp_bias", false)) reader.Unimplemented("mlp_bias = true");
   if (reader.Find("quantization_config") != nullptr) {
     reader.Unimplemented("quantization_config: weights of the types F32, F16 and BF16 are run");
   }
   if (reader.Int("num_experts", 0, 1 << 20, 0) > 0) reader.Unimplemented("num_experts");
-  if (reader.Int("sliding_window", 0, std::numeric_limits<int32_t>::max(), max_context) <
-      max_context) {
-    reader.Unimplemented(
-        absl::StrCat("a sliding_window shorter than the context of ", max_context, " tokens"));
-  }
 }
 
-// Returns the rotary base. Scaled or partial rotation is UNIMPLEMENTED.
-float ReadRope(JsonReader& reader) {
+RopeScaling ReadRopeScaling(JsonReader& reader, int32_t max_context) {
+  constexpr double kMaxFactor = 1024;
+  RopeScaling scaling;
+  const std::string type = reader.String("rope_type", reader.String("type", "default"));
+  if (type == "default") return scaling;
+  if (type == "linear") {
+    scaling.kind = RopeScalingKind::kLinear;
+  } else if (type == "dynamic") {
+    scaling.kind = RopeScalingKind::kDynamic;
+  } else if (type == "llama3") {
+    scaling.kind = RopeScalingKind::kLlama3;
+    scaling.low_freq_factor = reader.Float("low_freq_factor", kMinScale, kMaxScale);
+    scaling.high_freq_factor = reader.Float("high_freq_factor", kMinScale, kMaxScale);
+    if (reader.status().ok() && scaling.high_freq_factor <= scaling.low_freq_factor) {
+      reader.Fail(absl::StrCat("has high_freq_factor = ", scaling.high_freq_factor,
+                               ", which is not above low_freq_factor = ", scaling.low_freq_factor));
+    }
+  } else {
+    reader.Unimplemented(
+        absl::StrCat("rope_type ", Quoted(type), "; this build runs linear, dynamic and llama3"));
+  }
+  scaling.factor = reader.Float("factor", 1, kMaxFactor);
+  scaling.trained_context = max_context;
+  if (scaling.kind == RopeScalingKind::kLlama3) {
+    scaling.trained_context =
+        reader.Int("original_max_position_embeddings", 1, kMaxContext, max_context);
+  }
+  return scaling;
+}
+
+// Partial rotation is UNIMPLEMENTED.
+void ReadRope(JsonReader& reader, ModelConfig* config) {
   constexpr double kMaxTheta = 1e12;
   const auto read_theta = [](JsonReader& keys, float missing) {
     if (keys.Float("partial_rotary_factor", 0, 1, 1.0f) != 1.0f) {
@@ -111,7 +167,7 @@ float ReadRope(JsonReader& reader) {
     }
     return keys.Float("rope_theta", 1, kMaxTheta, missing);
   };
-  float theta = read_theta(reader, 10000.0f);
+  config->rope_theta = read_theta(reader, 10000.0f);
   // transformers 5 writes rope_parameters in place of rope_theta and rope_scaling.
   for (const char* const key : {"rope_scaling", "rope_parameters"}) {
     const json* value = reader.Find(key);
@@ -121,12 +177,16 @@ float ReadRope(JsonReader& reader) {
       continue;
     }
     JsonReader rope(*value, absl::StrCat("config.json, ", key, ","));
-    const std::string type = rope.String("rope_type", rope.String("type", "default"));
-    if (type != "default") rope.Unimplemented(absl::StrCat("rope_type ", Quoted(type)));
-    theta = read_theta(rope, theta);
+    config->rope_scaling = ReadRopeScaling(rope, config->max_context);
+    config->rope_theta = read_theta(rope, config->rope_theta);
     reader.Update(rope.status());
   }
-  return theta;
+  // With these two, max_position_embeddings is the context before scaling.
+  if (config->rope_scaling.kind == RopeScalingKind::kLinear ||
+      config->rope_scaling.kind == RopeScalingKind::kDynamic) {
+    config->max_context = static_cast<int32_t>(
+        std::min(config->rope_scaling.factor * config->max_context, float{kMaxContext}));
+  }
 }
 
 void ReadAttention(JsonReader& reader, ModelConfig* config) {
@@ -174,6 +234,39 @@ void ReadScales(JsonReader& reader, ModelConfig* config) {
   config->logits_scale = static_cast<float>(base) / static_cast<float>(config->hidden_size);
 }
 
+// What only LLaMA's relatives have.
+void ReadLlama(JsonReader& reader, const Family& family, bool names_window, ModelConfig* config) {
+  config->ffn_size = reader.Int("intermediate_size", 1, kMaxFfn);
+  config->attention_bias = reader.Bool("attention_bias", false);
+  config->norm_eps = reader.Float("rms_norm_eps", 1e-12, 1, 1e-6f);  // the library's default
+  ReadRope(reader, config);
+  if (family.mup) ReadScales(reader, config);
+  // A window that is null is none.
+  const int32_t window = reader.Int("sliding_window", 1, std::numeric_limits<int32_t>::max(),
+                                    family.window && !names_window ? 4096 : config->max_context);
+  if (window >= config->max_context) return;
+  config->sliding_window = window;
+  if (!family.window) {
+    reader.Unimplemented(absl::StrCat("a sliding_window in a ", config->architecture));
+  }
+}
+
+// What only OPT has.
+void ReadOpt(JsonReader& reader, ModelConfig* config) {
+  config->ffn_size = reader.Int("ffn_dim", 1, kMaxFfn);
+  config->gated = false;
+  config->ffn_bias = config->attention_bias = reader.Bool("enable_bias", true);
+  config->norm = NormKind::kLayer;
+  config->norm_after = !reader.Bool("do_layer_norm_before", true);
+  config->final_norm = !config->norm_after && !reader.Bool("_remove_final_layer_norm", false);
+  config->positions = PositionKind::kLearned;
+  const int32_t width = reader.Int("word_embed_proj_dim", 1, kMaxHidden, config->hidden_size);
+  if (width != config->hidden_size) config->projected_embedding_size = width;
+  if (!reader.Bool("layer_norm_elementwise_affine", true)) {
+    reader.Unimplemented("layer_norm_elementwise_affine = false");
+  }
+}
+
 absl::StatusOr<json> ParseFile(std::string_view text, absl::string_view name) {
   if (text.size() > kMaxConfigBytes) {
     return absl::InvalidArgumentError(
@@ -194,21 +287,22 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
   if (!reader.status().ok()) return reader.status();
 
   config.vocab_size = reader.Int("vocab_size", 1, 1 << 20);
-  config.hidden_size = reader.Int("hidden_size", 1, 65536);
-  config.ffn_size = reader.Int("intermediate_size", 1, 262144);
+  config.hidden_size = reader.Int("hidden_size", 1, kMaxHidden);
   config.num_layers = reader.Int("num_hidden_layers", 1, 1024);
-  config.max_context = reader.Int("max_position_embeddings", 1, 1 << 20);
+  config.max_context = reader.Int("max_position_embeddings", 1, kMaxContext);
   ReadAttention(reader, &config);
   config.activation = ReadActivation(reader, family);
-  config.norm_eps = reader.Float("rms_norm_eps", 1e-12, 1, 1e-6f);  // the library's default
-  config.rope_theta = ReadRope(reader);
   config.tie_embeddings = reader.Bool("tie_word_embeddings", family.tied_by_default);
-  if (family.mup) ReadScales(reader, &config);
-  CheckFeatures(reader, config.max_context);
+  if (family.opt) {
+    ReadOpt(reader, &config);
+  } else {
+    ReadLlama(reader, family, object->contains("sliding_window"), &config);
+  }
+  CheckFeatures(reader);
 
-  // Where a file is silent these families mean 1 and 2.
   const int64_t last_id = int64_t{config.vocab_size} - 1;
-  config.bos_id = reader.Int("bos_token_id", 0, last_id, object->contains("bos_token_id") ? -1 : 1);
+  config.bos_id =
+      reader.Int("bos_token_id", 0, last_id, object->contains("bos_token_id") ? -1 : family.bos);
   bool has_eos = AddEosIds(reader, config.vocab_size, &config.eos_ids);
   if (!reader.status().ok()) return reader.status();
 
@@ -219,8 +313,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
     has_eos |= AddEosIds(generation_reader, config.vocab_size, &config.eos_ids);
     if (!generation_reader.status().ok()) return generation_reader.status();
   }
-  if (!has_eos && !object->contains("eos_token_id") && config.vocab_size > 2) {
-    config.eos_ids.push_back(2);
+  if (!has_eos && !object->contains("eos_token_id") && config.vocab_size > family.eos) {
+    config.eos_ids.push_back(family.eos);
   }
   if (config.bos_id >= config.vocab_size) config.bos_id = -1;
   return config;

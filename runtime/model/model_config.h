@@ -8,10 +8,25 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/base/activation.h"
+#include "runtime/model/rope.h"
 
 namespace lacuna {
 
-// What the forward pass needs to know, normalised from the many spellings of config.json.
+enum class NormKind : uint8_t {
+  kRms,    // x / rms(x) * weight
+  kLayer,  // (x - mean) / deviation * weight + bias
+};
+
+enum class PositionKind : uint8_t {
+  kRotary,   // queries and keys are rotated
+  kLearned,  // a row of a table is added to the embedding
+};
+
+// OPT's table of positions has two more rows than positions; the first two belong to none.
+inline constexpr int32_t kLearnedPositionOffset = 2;
+
+// What the forward pass needs to know, normalised from the many spellings of config.json. The
+// defaults are LLaMA's.
 struct ModelConfig {
   std::string architecture;  // as the file says, for people: "LlamaForCausalLM"
   int32_t vocab_size = 0;
@@ -23,9 +38,21 @@ struct ModelConfig {
   int32_t head_dim = 0;
   int32_t max_context = 0;  // positions
   Activation activation;
+  bool gated = true;      // activation(x . Wgate) * (x . Wup); else activation(x . Wgate + bias)
+  bool ffn_bias = false;  // of the ungated FFN's projections in and out
+  bool attention_bias = false;  // of the projections q, k, v and o
+  NormKind norm = NormKind::kRms;
+  bool norm_after = false;  // of what a block leaves in the residual stream, not of what it reads
+  bool final_norm = true;
   float norm_eps = 1e-5f;
+  PositionKind positions = PositionKind::kRotary;
   float rope_theta = 10000.0f;
+  RopeScaling rope_scaling;
+  int32_t sliding_window = 0;  // positions a token attends to, its own among them; 0: all
   bool tie_embeddings = false;
+  // Width of the rows of the embeddings and the lm_head, if they are projected to hidden_size and
+  // back; else 0.
+  int32_t projected_embedding_size = 0;
   // muP scales of the MiniCPM architecture; 1 elsewhere, whatever keys a file carries.
   float embedding_scale = 1.0f;
   float residual_scale = 1.0f;
@@ -35,6 +62,9 @@ struct ModelConfig {
 
   int32_t q_dim() const { return num_heads * head_dim; }
   int32_t kv_dim() const { return num_kv_heads * head_dim; }
+  int32_t embedding_size() const {
+    return projected_embedding_size > 0 ? projected_embedding_size : hidden_size;
+  }
 };
 
 // Parses config.json (and, if not empty, generation_config.json). INVALID_ARGUMENT names the key

@@ -150,8 +150,9 @@ class SyntheticSource : public WeightSource {
         return fill(config_.ffn_size, hidden, constant(unit));
       case Tensor::kDown:
         return fill(config_.ffn_size, hidden, constant(small));
+      default:
+        return absl::InternalError("no synthetic model has such a tensor");
     }
-    return absl::InternalError("unknown tensor");
   }
 
  private:

@@ -58,10 +58,9 @@ TransformerModel::TransformerModel(const ModelConfig& config, ModelWeights weigh
   facts_.device = "cpu";
   facts_.isa = kernels->isa;
   facts_.threads = pool->threads();
-  // In float32 and in this order, as the reference implementation rounds them.
-  for (int32_t i = 0; i < config.head_dim; i += 2) {
-    const float exponent = static_cast<float>(i) / static_cast<float>(config.head_dim);
-    inverse_frequencies_.push_back(1.0f / std::pow(config.rope_theta, exponent));
+  if (config.positions == PositionKind::kRotary) {
+    inverse_frequencies_ =
+        InverseFrequencies(config.rope_theta, config.rope_scaling, config.head_dim, 0);
   }
 }
 
@@ -154,67 +153,113 @@ void TransformerModel::PlanStep(absl::Span<const SequenceChunk> chunks) {
     longest = std::max(longest, end);
   }
   const int64_t total = static_cast<int64_t>(tokens_.size());
-  const int64_t half = config_.head_dim / 2;
   hidden_.resize(total * config_.hidden_size);
   normed_.resize(total * config_.hidden_size);
   block_out_.resize(total * config_.hidden_size);
   qkv_.resize(total * (config_.q_dim() + 2 * config_.kv_dim()));
   attended_.resize(total * config_.q_dim());
   active_.resize(total);
-  cos_.resize(total * half);
-  sin_.resize(total * half);
-  for (int64_t t = 0; t < total; ++t) {
-    for (int64_t i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(tokens_[t].position) * inverse_frequencies_[i];
-      cos_[t * half + i] = std::cos(angle);
-      sin_[t * half + i] = std::sin(angle);
-    }
-  }
+  if (config_.positions == PositionKind::kRotary) PlanRotations();
   const size_t group = config_.num_heads / config_.num_kv_heads;
   for (std::vector<float>& scores : scores_) scores.resize(group * (longest + 16));
 }
 
-void TransformerModel::Embed(absl::Span<const SequenceChunk> chunks) {
-  const RowMatrix& table = weights_.embedding;
-  float* row = hidden_.data();
-  for (const SequenceChunk& chunk : chunks) {
-    for (int32_t id : chunk.tokens) {
-      kernels_->widen[static_cast<int>(table.dtype)](table.row(id), config_.hidden_size, row);
-      if (config_.embedding_scale != 1.0f) {
-        for (int32_t i = 0; i < config_.hidden_size; ++i) row[i] *= config_.embedding_scale;
-      }
-      row += config_.hidden_size;
+void TransformerModel::PlanRotations() {
+  const int64_t half = config_.head_dim / 2;
+  const RopeScaling& scaling = config_.rope_scaling;
+  cos_.resize(tokens_.size() * half);
+  sin_.resize(tokens_.size() * half);
+  std::vector<float> stretched;
+  for (size_t t = 0; t < tokens_.size(); ++t) {
+    const int32_t position = tokens_[t].position;
+    const std::vector<float>* frequencies = &inverse_frequencies_;
+    if (scaling.kind == RopeScalingKind::kDynamic && position >= scaling.trained_context) {
+      stretched = InverseFrequencies(config_.rope_theta, scaling, config_.head_dim, position + 1);
+      frequencies = &stretched;
+    }
+    for (int64_t i = 0; i < half; ++i) {
+      const float angle = static_cast<float>(position) * (*frequencies)[i];
+      cos_[t * half + i] = std::cos(angle);
+      sin_[t * half + i] = std::sin(angle);
     }
   }
 }
 
-void TransformerModel::Normalize(const std::vector<float>& weight) {
+void TransformerModel::Embed(absl::Span<const SequenceChunk> chunks) {
+  const RowMatrix& table = weights_.embedding;
+  const int64_t total = static_cast<int64_t>(tokens_.size());
   const int64_t n = config_.hidden_size;
-  pool_->ParallelFor(tokens_.size(), kTokenGrain, [&](int64_t begin, int64_t end, int) {
+  const int64_t width = config_.embedding_size();
+  if (!weights_.project_in.empty()) projected_.resize(total * width);
+  float* row = weights_.project_in.empty() ? hidden_.data() : projected_.data();
+  for (const SequenceChunk& chunk : chunks) {
+    for (int32_t id : chunk.tokens) {
+      kernels_->widen[static_cast<int>(table.dtype)](table.row(id), width, row);
+      if (config_.embedding_scale != 1.0f) {
+        for (int64_t i = 0; i < width; ++i) row[i] *= config_.embedding_scale;
+      }
+      row += width;
+    }
+  }
+  if (!weights_.project_in.empty()) {
+    Linear(projected_.data(), total, weights_.project_in, {}, hidden_.data());
+  }
+  if (config_.positions == PositionKind::kLearned) {
+    for (int64_t t = 0; t < total; ++t) {
+      const void* position = weights_.positions.row(tokens_[t].position + kLearnedPositionOffset);
+      kernels_->add_scaled(1.0f, static_cast<const float*>(position), n, &hidden_[t * n]);
+    }
+  }
+}
+
+void TransformerModel::Normalize(const float* x, int64_t tokens, const std::vector<float>& weight,
+                                 const std::vector<float>& bias, float* out) {
+  const int64_t n = config_.hidden_size;
+  pool_->ParallelFor(tokens, kTokenGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
-      kernels_->rms_norm(&hidden_[t * n], weight.data(), config_.norm_eps, n, &normed_[t * n]);
+      if (config_.norm == NormKind::kRms) {
+        kernels_->rms_norm(x + t * n, weight.data(), config_.norm_eps, n, out + t * n);
+      } else {
+        kernels_->layer_norm(x + t * n, weight.data(), bias.data(), config_.norm_eps, n,
+                             out + t * n);
+      }
     }
   });
 }
 
-void TransformerModel::Linear(const float* x, int64_t tokens, const RowMatrix& w, float* y) {
+const float* TransformerModel::BlockInput(const std::vector<float>& weight,
+                                          const std::vector<float>& bias) {
+  if (config_.norm_after) return hidden_.data();
+  Normalize(hidden_.data(), static_cast<int64_t>(tokens_.size()), weight, bias, normed_.data());
+  return normed_.data();
+}
+
+void TransformerModel::AddBlock(const std::vector<float>& weight, const std::vector<float>& bias) {
+  const int64_t total = static_cast<int64_t>(tokens_.size());
+  kernels_->add_scaled(config_.residual_scale, block_out_.data(), total * config_.hidden_size,
+                       hidden_.data());
+  if (config_.norm_after) Normalize(hidden_.data(), total, weight, bias, hidden_.data());
+}
+
+void TransformerModel::Linear(const float* x, int64_t tokens, const RowMatrix& w,
+                              const std::vector<float>& bias, float* y) {
   activations_.Set(*kernels_, pool_, w.dtype, x, tokens, w.cols);
+  const float* const b = bias.empty() ? nullptr : bias.data();
   pool_->ParallelFor(w.rows, kRowGrain, [&](int64_t begin, int64_t end, int) {
     kernels_->linear[static_cast<int>(w.dtype)](activations_.data(), activations_.stride(), tokens,
-                                                w, begin, end, nullptr, y, w.rows);
+                                                w, begin, end, b, y, w.rows);
   });
 }
 
 void TransformerModel::AttentionBlock(const LayerWeights& w, absl::Span<const SequenceChunk> chunks,
                                       KvView kv) {
   const int64_t total = static_cast<int64_t>(tokens_.size());
-  Normalize(w.attention_norm);
-  Linear(normed_.data(), total, w.qkv, qkv_.data());
+  const float* const x = BlockInput(w.attention_norm, w.attention_norm_bias);
+  Linear(x, total, w.qkv, w.qkv_bias, qkv_.data());
   RotateAndStore(chunks, kv);
   Attend(chunks, kv);
-  Linear(attended_.data(), total, w.o, block_out_.data());
-  kernels_->add_scaled(config_.residual_scale, block_out_.data(), total * config_.hidden_size,
-                       hidden_.data());
+  Linear(attended_.data(), total, w.o, w.o_bias, block_out_.data());
+  AddBlock(w.attention_norm, w.attention_norm_bias);
 }
 
 void TransformerModel::RotateAndStore(absl::Span<const SequenceChunk> chunks, KvView kv) {
@@ -225,9 +270,11 @@ void TransformerModel::RotateAndStore(absl::Span<const SequenceChunk> chunks, Kv
       float* q = &qkv_[t * width];
       const float* k = q + config_.q_dim();
       const float* v = k + config_.kv_dim();
-      // Keys follow queries in memory, so one call rotates the heads of both.
-      kernels_->rope(q, &cos_[t * half], &sin_[t * half], config_.num_heads + config_.num_kv_heads,
-                     config_.head_dim);
+      if (config_.positions == PositionKind::kRotary) {
+        // Keys follow queries in memory, so one call rotates the heads of both.
+        kernels_->rope(q, &cos_[t * half], &sin_[t * half],
+                       config_.num_heads + config_.num_kv_heads, config_.head_dim);
+      }
       const int32_t position = tokens_[t].position;
       const int32_t block = chunks[tokens_[t].chunk].block_table[position / kv.block_size];
       for (int32_t h = 0; h < config_.num_kv_heads; ++h) {
@@ -255,6 +302,9 @@ void TransformerModel::Attend(absl::Span<const SequenceChunk> chunks, KvView kv)
       args.group = group;
       args.kv_head = kv_head;
       args.context = tokens_[t].position + 1;
+      if (config_.sliding_window > 0) {
+        args.first = std::max<int64_t>(0, args.context - config_.sliding_window);
+      }
       args.block_table = chunks[tokens_[t].chunk].block_table.data();
       args.kv = kv;
       args.scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
@@ -270,17 +320,16 @@ void TransformerModel::FfnBlock(const LayerWeights& w, int32_t layer,
   const int64_t total = static_cast<int64_t>(tokens_.size());
   const int64_t n = config_.hidden_size;
   FfnLayerStats& layer_stats = stats->layers[layer];
-  Normalize(w.ffn_norm);
+  const float* const x = BlockInput(w.ffn_norm, w.ffn_norm_bias);
   for (int64_t first = 0; first < total; first += Ffn::kMaxTokens) {
     const int64_t count = std::min(Ffn::kMaxTokens, total - first);
-    const float* const x = &normed_[first * n];
     float* const y = &block_out_[first * n];
     const absl::Span<int64_t> active = absl::MakeSpan(active_).subspan(first, count);
     const Ffn::Result result =
         prediction == Prediction::kOff
-            ? ffn_.Run(w, x, count, mode, y, active)
-            : ffn_.RunPredicted(w, x, count, prediction == Prediction::kAudit, &predictors_[layer],
-                                y, active);
+            ? ffn_.Run(w, x + first * n, count, mode, y, active)
+            : ffn_.RunPredicted(w, x + first * n, count, prediction == Prediction::kAudit,
+                                &predictors_[layer], y, active);
     layer_stats.groups += 1;
     layer_stats.union_active += result.union_active;
     layer_stats.dispatched[static_cast<int>(result.decision.path)]
@@ -289,7 +338,7 @@ void TransformerModel::FfnBlock(const LayerWeights& w, int32_t layer,
     stats->weight_bytes_read += result.weight_bytes;
     stats->weight_bytes_skipped += std::max<int64_t>(w.ffn_bytes() - result.weight_bytes, 0);
   }
-  kernels_->add_scaled(config_.residual_scale, block_out_.data(), total * n, hidden_.data());
+  AddBlock(w.ffn_norm, w.ffn_norm_bias);
   for (int64_t t = 0; t < total; ++t) {
     const int32_t chunk = tokens_[t].chunk;
     stats->active_by_chunk[chunk] += active_[t];
@@ -299,21 +348,30 @@ void TransformerModel::FfnBlock(const LayerWeights& w, int32_t layer,
 
 absl::Span<const float> TransformerModel::Logits(absl::Span<const SequenceChunk> chunks) {
   const int64_t n = config_.hidden_size;
-  // The wanted rows move to the front of normed_, normalised.
+  // The wanted rows move to the front of normed_.
   int64_t rows = 0;
   int64_t end = 0;
   for (const SequenceChunk& chunk : chunks) {
     end += static_cast<int64_t>(chunk.tokens.size());
-    for (int64_t t = end - chunk.logits; t < end; ++t, ++rows) {
-      float* row = &normed_[rows * n];
-      kernels_->rms_norm(&hidden_[t * n], weights_.final_norm.data(), config_.norm_eps, n, row);
-      if (config_.logits_scale != 1.0f) {
-        for (int64_t i = 0; i < n; ++i) row[i] *= config_.logits_scale;
-      }
-    }
+    std::memcpy(&normed_[rows * n], &hidden_[(end - chunk.logits) * n],
+                chunk.logits * n * sizeof(float));
+    rows += chunk.logits;
+  }
+  if (config_.final_norm) {
+    Normalize(normed_.data(), rows, weights_.final_norm, weights_.final_norm_bias, normed_.data());
+  }
+  if (config_.logits_scale != 1.0f) {
+    for (int64_t i = 0; i < rows * n; ++i) normed_[i] *= config_.logits_scale;
   }
   logits_.resize(rows * config_.vocab_size);
-  if (rows > 0) Linear(normed_.data(), rows, weights_.lm_head, logits_.data());
+  if (rows == 0) return logits_;
+  const float* x = normed_.data();
+  if (!weights_.project_out.empty()) {
+    projected_.resize(rows * config_.embedding_size());
+    Linear(x, rows, weights_.project_out, {}, projected_.data());
+    x = projected_.data();
+  }
+  Linear(x, rows, weights_.lm_head, {}, logits_.data());
   return logits_;
 }
 

@@ -11,7 +11,7 @@
 
 namespace lacuna {
 
-// The LLaMA-family decoder (RMSNorm, RoPE, grouped-query attention, gated FFN) on a KernelTable.
+// A decoder of the LLaMA or OPT kind, as ModelConfig describes it, on a KernelTable.
 class TransformerModel : public Model {
  public:
   // Borrowed objects must outlive the model.
@@ -52,16 +52,25 @@ class TransformerModel : public Model {
   bool MayPredict(absl::Span<const SequenceChunk> chunks, FfnMode mode) const;
   void PlanStep(absl::Span<const SequenceChunk> chunks);
   void Embed(absl::Span<const SequenceChunk> chunks);
+  // Writes the cosine and sine of every token's angles.
+  void PlanRotations();
   void AttentionBlock(const LayerWeights& w, absl::Span<const SequenceChunk> chunks, KvView kv);
   void RotateAndStore(absl::Span<const SequenceChunk> chunks, KvView kv);
   void Attend(absl::Span<const SequenceChunk> chunks, KvView kv);
   void FfnBlock(const LayerWeights& w, int32_t layer, absl::Span<const SequenceChunk> chunks,
                 FfnMode mode, Prediction prediction, FfnStepStats* stats);
   absl::Span<const float> Logits(absl::Span<const SequenceChunk> chunks);
-  // normed_[t] = RMSNorm(hidden_[t]) for every token.
-  void Normalize(const std::vector<float>& weight);
-  // y [tokens, w.rows] = x [tokens, w.cols] . w^T, split by rows over the threads.
-  void Linear(const float* x, int64_t tokens, const RowMatrix& w, float* y);
+  // What a block reads: the residual stream, normalised unless that comes after the block.
+  const float* BlockInput(const std::vector<float>& weight, const std::vector<float>& bias);
+  // Adds block_out_ to the residual stream, and normalises that if it comes after the block.
+  void AddBlock(const std::vector<float>& weight, const std::vector<float>& bias);
+  // out[t] = the norm of x[t], for `tokens` tokens; `out` may be `x`.
+  void Normalize(const float* x, int64_t tokens, const std::vector<float>& weight,
+                 const std::vector<float>& bias, float* out);
+  // y [tokens, w.rows] = x [tokens, w.cols] . w^T + bias, split by rows over the threads. `bias`
+  // may be empty.
+  void Linear(const float* x, int64_t tokens, const RowMatrix& w, const std::vector<float>& bias,
+              float* y);
 
   const ModelConfig config_;
   const ModelWeights weights_;
@@ -78,6 +87,7 @@ class TransformerModel : public Model {
   std::vector<float> cos_, sin_;            // [T, head_dim / 2]
   std::vector<float> hidden_;               // [T, hidden]: the residual stream
   std::vector<float> normed_;               // [T, hidden]
+  std::vector<float> projected_;            // [T, embedding_size], if that is projected
   std::vector<float> qkv_;                  // [T, q_dim + 2 * kv_dim]
   std::vector<float> attended_;             // [T, q_dim]
   std::vector<float> block_out_;            // [T, hidden]: what a block adds to the residual

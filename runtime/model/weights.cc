@@ -80,10 +80,12 @@ class MatrixReader {
   std::vector<float> row_;
 };
 
+// Appends n floats to *out.
 absl::Status ReadVector(const WeightSource& source, Tensor tensor, int32_t layer, int64_t n,
                         std::vector<float>* out) {
-  out->resize(n);
-  return source.Read(tensor, layer, DType::kF32, reinterpret_cast<std::byte*>(out->data()), 0);
+  out->resize(out->size() + n);
+  return source.Read(tensor, layer, DType::kF32,
+                     reinterpret_cast<std::byte*>(out->data() + out->size() - n), 0);
 }
 
 // Beside int8 and int4, 2 bits leave an eighth of a gate row's variance as error; beside floats, 4
@@ -94,23 +96,50 @@ int64_t SketchBytes(const ModelConfig& c, DType dtype) {
   return c.ffn_size * Stride(SketchType(dtype), c.hidden_size);
 }
 
+int64_t FfnRows(const ModelConfig& c) { return (c.gated ? 3 : 2) * int64_t{c.ffn_size}; }
+
 int64_t LayerBytes(const ModelConfig& c, DType dtype, bool sketch) {
-  const int64_t rows = c.q_dim() + 2 * int64_t{c.kv_dim()} + 3 * int64_t{c.ffn_size};
+  const int64_t rows = c.q_dim() + 2 * int64_t{c.kv_dim()} + FfnRows(c);
   return rows * Stride(dtype, c.hidden_size) + c.hidden_size * Stride(dtype, c.q_dim()) +
          (sketch ? SketchBytes(c, dtype) : 0);
 }
 
-// The embeddings and the lm_head: a small part of a large model, and what its first choices depend
-// on most.
+// The embeddings, the lm_head, and projections from and to them: a small part of a large model, and
+// what its first choices depend on most.
 DType TableType(DType dtype) { return dtype == DType::kInt4 ? DType::kInt8 : dtype; }
 
-int64_t TableBytes(const ModelConfig& c, DType dtype) {
-  return c.vocab_size * Stride(TableType(dtype), c.hidden_size);
+// A matrix that belongs to no layer.
+struct Table {
+  Tensor tensor;
+  int64_t rows, cols;
+  DType dtype;
+  RowMatrix ModelWeights::*matrix;
+  int64_t bytes() const { return rows * Stride(dtype, cols); }
+};
+
+std::vector<Table> Tables(const ModelConfig& c, DType dtype) {
+  const DType type = TableType(dtype);
+  const int64_t width = c.embedding_size();
+  std::vector<Table> tables = {
+      {Tensor::kEmbedding, c.vocab_size, width, type, &ModelWeights::embedding}};
+  if (!c.tie_embeddings) {
+    tables.push_back({Tensor::kLmHead, c.vocab_size, width, type, &ModelWeights::lm_head});
+  }
+  if (c.projected_embedding_size > 0) {
+    tables.push_back({Tensor::kProjectIn, c.hidden_size, width, type, &ModelWeights::project_in});
+    tables.push_back({Tensor::kProjectOut, width, c.hidden_size, type, &ModelWeights::project_out});
+  }
+  if (c.positions == PositionKind::kLearned) {
+    tables.push_back({Tensor::kPositions, c.max_context + kLearnedPositionOffset, c.hidden_size,
+                      DType::kF32, &ModelWeights::positions});
+  }
+  return tables;
 }
 
 int64_t ModelBytes(const ModelConfig& config, DType dtype, bool sketch) {
-  return config.num_layers * LayerBytes(config, dtype, sketch) +
-         (config.tie_embeddings ? 1 : 2) * TableBytes(config, dtype);
+  int64_t bytes = config.num_layers * LayerBytes(config, dtype, sketch);
+  for (const Table& table : Tables(config, dtype)) bytes += table.bytes();
+  return bytes;
 }
 
 // The largest tensor of a layer as stored, once for each thread, or a table on one thread.
@@ -118,7 +147,30 @@ int64_t QuantizingBytes(const ModelConfig& c, const WeightSource& source, const 
   const int64_t in_layer = std::max<int64_t>(c.ffn_size, c.q_dim()) * c.hidden_size;
   const int64_t threads = std::min<int64_t>(pool.threads(), c.num_layers);
   return RowBytes(source.stored_dtype(),
-                  std::max(in_layer * threads, int64_t{c.vocab_size} * c.hidden_size));
+                  std::max(in_layer * threads, int64_t{c.vocab_size} * c.embedding_size()));
+}
+
+absl::Status LoadBiases(const ModelConfig& c, const WeightSource& source, int32_t layer,
+                        LayerWeights* w) {
+  absl::Status status;
+  const auto read = [&](Tensor tensor, int64_t n, std::vector<float>* out) {
+    status.Update(ReadVector(source, tensor, layer, n, out));
+  };
+  if (c.norm == NormKind::kLayer) {
+    read(Tensor::kAttentionNormBias, c.hidden_size, &w->attention_norm_bias);
+    read(Tensor::kFfnNormBias, c.hidden_size, &w->ffn_norm_bias);
+  }
+  if (c.attention_bias) {
+    read(Tensor::kQBias, c.q_dim(), &w->qkv_bias);
+    read(Tensor::kKBias, c.kv_dim(), &w->qkv_bias);
+    read(Tensor::kVBias, c.kv_dim(), &w->qkv_bias);
+    read(Tensor::kOBias, c.hidden_size, &w->o_bias);
+  }
+  if (c.ffn_bias) {
+    read(Tensor::kGateBias, c.ffn_size, &w->gate_bias);
+    read(Tensor::kDownBias, c.hidden_size, &w->down_bias);
+  }
+  return status;
 }
 
 absl::Status LoadLayer(const ModelConfig& c, DType dtype, bool sketch, int32_t layer,
@@ -135,10 +187,12 @@ absl::Status LoadLayer(const ModelConfig& c, DType dtype, bool sketch, int32_t l
   w->qkv = carver.Take(qkv_rows, c.hidden_size);
   w->o = carver.Take(c.hidden_size, c.q_dim());
   w->gate = carver.Take(c.ffn_size, c.hidden_size);
-  w->up = carver.Take(c.ffn_size, c.hidden_size);
-  w->up.row_stride = 2 * stride;
-  w->down = w->up;
-  w->down.data += stride;
+  w->down = carver.Take(c.ffn_size, c.hidden_size);
+  if (c.gated) {
+    w->down.row_stride = 2 * stride;
+    w->up = w->down;
+    w->down.data += stride;
+  }
 
   absl::Status status;
   status.Update(
@@ -149,8 +203,9 @@ absl::Status LoadLayer(const ModelConfig& c, DType dtype, bool sketch, int32_t l
   status.Update(reader->Read(Tensor::kV, layer, w->qkv, c.q_dim() + c.kv_dim(), c.kv_dim()));
   status.Update(reader->Read(Tensor::kO, layer, w->o));
   status.Update(reader->Read(Tensor::kGate, layer, w->gate));
-  status.Update(reader->Read(Tensor::kUp, layer, w->up));
+  if (c.gated) status.Update(reader->Read(Tensor::kUp, layer, w->up));
   status.Update(reader->Read(Tensor::kDown, layer, w->down));
+  status.Update(LoadBiases(c, source, layer, w));
   if (sketch && status.ok()) {
     std::byte* const end = w->storage.data() + bytes;
     w->gate_sketch =
@@ -160,13 +215,29 @@ absl::Status LoadLayer(const ModelConfig& c, DType dtype, bool sketch, int32_t l
   return status;
 }
 
-absl::Status LoadTable(const ModelConfig& c, DType dtype, Tensor tensor, MatrixReader* reader,
-                       AlignedBuffer* storage, RowMatrix* matrix) {
-  absl::StatusOr<AlignedBuffer> buffer = AlignedBuffer::Allocate(TableBytes(c, dtype));
-  if (!buffer.ok()) return buffer.status();
-  *storage = *std::move(buffer);
-  *matrix = Carver(storage->data(), TableType(dtype)).Take(c.vocab_size, c.hidden_size);
-  return reader->Read(tensor, 0, *matrix);
+// All that belongs to no layer.
+absl::Status LoadTables(const ModelConfig& c, DType dtype, const WeightSource& source,
+                        const KernelTable& kernels, ModelWeights* weights) {
+  MatrixReader reader(source, kernels);
+  for (const Table& table : Tables(c, dtype)) {
+    absl::StatusOr<AlignedBuffer> buffer = AlignedBuffer::Allocate(table.bytes());
+    if (!buffer.ok()) return buffer.status();
+    RowMatrix& matrix = weights->*table.matrix;
+    matrix = Carver(buffer->data(), table.dtype).Take(table.rows, table.cols);
+    weights->storage.push_back(*std::move(buffer));
+    const absl::Status status = reader.Read(table.tensor, 0, matrix);
+    if (!status.ok()) return status;
+  }
+  if (c.tie_embeddings) weights->lm_head = weights->embedding;
+  absl::Status status;
+  if (c.final_norm) {
+    status = ReadVector(source, Tensor::kFinalNorm, 0, c.hidden_size, &weights->final_norm);
+  }
+  if (c.final_norm && c.norm == NormKind::kLayer) {
+    status.Update(
+        ReadVector(source, Tensor::kFinalNormBias, 0, c.hidden_size, &weights->final_norm_bias));
+  }
+  return status;
 }
 
 }  // namespace
@@ -192,23 +263,29 @@ void SketchGate(const KernelTable& kernels, LayerWeights* weights) {
 
 int64_t ModelWeights::parameters() const {
   const auto count = [](const RowMatrix& m) { return m.rows * m.cols; };
-  int64_t n = count(embedding) + static_cast<int64_t>(final_norm.size());
+  int64_t n = count(embedding) + count(project_in) + count(project_out) + count(positions) +
+              static_cast<int64_t>(final_norm.size() + final_norm_bias.size());
   if (lm_head.data != embedding.data) n += count(lm_head);
   for (const LayerWeights& w : layers) {
-    n += count(w.qkv) + count(w.o) + count(w.gate) + count(w.up) + count(w.down) +
-         static_cast<int64_t>(w.attention_norm.size() + w.ffn_norm.size());
+    n += count(w.qkv) + count(w.o) + count(w.gate) + count(w.up) + count(w.down);
+    for (const std::vector<float>* v :
+         {&w.attention_norm, &w.attention_norm_bias, &w.ffn_norm, &w.ffn_norm_bias, &w.qkv_bias,
+          &w.o_bias, &w.gate_bias, &w.down_bias}) {
+      n += static_cast<int64_t>(v->size());
+    }
   }
   return n;
 }
 
 int64_t ModelWeights::bytes() const {
-  int64_t n = embedding_storage.size() + lm_head_storage.size();
+  int64_t n = 0;
+  for (const AlignedBuffer& buffer : storage) n += buffer.size();
   for (const LayerWeights& w : layers) n += w.storage.size();
   return n;
 }
 
 int64_t ModelWeights::step_bytes() const {
-  int64_t n = lm_head.bytes();
+  int64_t n = lm_head.bytes() + project_in.bytes() + project_out.bytes();
   for (const LayerWeights& w : layers) n += w.bytes();
   return n;
 }
@@ -228,19 +305,7 @@ absl::StatusOr<ModelWeights> ModelWeights::Load(const ModelConfig& config,
   }
   ModelWeights weights;
   weights.layers.resize(config.num_layers);
-  absl::Status status =
-      ReadVector(source, Tensor::kFinalNorm, 0, config.hidden_size, &weights.final_norm);
-  {
-    MatrixReader reader(source, kernels);
-    status.Update(LoadTable(config, dtype, Tensor::kEmbedding, &reader, &weights.embedding_storage,
-                            &weights.embedding));
-    if (config.tie_embeddings) {
-      weights.lm_head = weights.embedding;
-    } else {
-      status.Update(LoadTable(config, dtype, Tensor::kLmHead, &reader, &weights.lm_head_storage,
-                              &weights.lm_head));
-    }
-  }
+  absl::Status status = LoadTables(config, dtype, source, kernels, &weights);
   if (!status.ok()) return status;
 
   std::vector<absl::Status> errors(pool->threads());

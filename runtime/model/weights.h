@@ -14,7 +14,7 @@
 
 namespace lacuna {
 
-// The tensors of a gated decoder, with the shapes in which a WeightSource delivers them.
+// The tensors of a decoder, with the shapes in which a WeightSource delivers them.
 enum class Tensor : uint8_t {
   kEmbedding,      // [vocab, hidden]
   kLmHead,         // [vocab, hidden]; not asked for if the embeddings are tied
@@ -25,9 +25,22 @@ enum class Tensor : uint8_t {
   kK,              // [kv_dim, hidden]
   kV,              // [kv_dim, hidden]
   kO,              // [hidden, q_dim]
-  kGate,           // [ffn, hidden]
-  kUp,             // [ffn, hidden]
+  kGate,           // [ffn, hidden]; of an ungated FFN, its projection in
+  kUp,             // [ffn, hidden]; not of an ungated FFN
   kDown,           // [ffn, hidden]: neuron-major, the transpose of what checkpoints store
+  // Asked for where the config has them.
+  kPositions,   // [max_context + kLearnedPositionOffset, hidden]
+  kProjectIn,   // [hidden, embedding_size]
+  kProjectOut,  // [embedding_size, hidden]
+  kFinalNormBias,
+  kAttentionNormBias,
+  kFfnNormBias,
+  kQBias,
+  kKBias,
+  kVBias,
+  kOBias,
+  kGateBias,
+  kDownBias,
 };
 
 // Where weights come from: a checkpoint, or a generator for benchmarks. Thread-safe.
@@ -37,7 +50,7 @@ class WeightSource {
   // The float type, f32 or bf16, that loses nothing of what is stored, or nearly nothing.
   virtual DType stored_dtype() const = 0;
   // Writes all rows of a tensor as `as`, a float type, row r at out + r * row_stride bytes. `layer`
-  // is ignored for the first three tensors.
+  // is ignored for tensors that are of no layer.
   virtual absl::Status Read(Tensor tensor, int32_t layer, DType as, std::byte* out,
                             int64_t row_stride) const = 0;
 };
@@ -45,11 +58,17 @@ class WeightSource {
 struct LayerWeights {
   std::vector<float> attention_norm;  // [hidden]
   std::vector<float> ffn_norm;        // [hidden]
-  RowMatrix qkv;                      // [q_dim + 2 * kv_dim, hidden]
-  RowMatrix o;                        // [hidden, q_dim]
-  RowMatrix gate;                     // [ffn, hidden], its own stream
+  // Empty where there is none.
+  std::vector<float> attention_norm_bias, ffn_norm_bias;  // [hidden]
+  std::vector<float> qkv_bias;                            // [q_dim + 2 * kv_dim]
+  std::vector<float> o_bias;                              // [hidden]
+  std::vector<float> gate_bias;                           // [ffn]
+  std::vector<float> down_bias;                           // [hidden]
+  RowMatrix qkv;                                          // [q_dim + 2 * kv_dim, hidden]
+  RowMatrix o;                                            // [hidden, q_dim]
+  RowMatrix gate;                                         // [ffn, hidden], its own stream
   // Neuron j's row of `up` and its row of `down` lie side by side in one bundle, so that an active
-  // neuron is one run of bytes.
+  // neuron is one run of bytes. Without a gate there is no `up`.
   RowMatrix up;    // [ffn, hidden]
   RowMatrix down;  // [ffn, hidden]
   // For a GatePredictor, else empty: `gate` in fewer bits, and by how much each row differs (L2
@@ -67,12 +86,15 @@ void SketchGate(const KernelTable& kernels, LayerWeights* weights);
 
 // All weights of a model in the layout that the kernels read. Immutable after Load.
 struct ModelWeights {
-  RowMatrix embedding;  // [vocab, hidden]
-  RowMatrix lm_head;    // [vocab, hidden]; the same memory as `embedding` if tied
-  std::vector<float> final_norm;
+  RowMatrix embedding;  // [vocab, embedding_size]
+  RowMatrix lm_head;    // [vocab, embedding_size]; the same memory as `embedding` if tied
+  // Empty where there is none.
+  RowMatrix project_in;                            // [hidden, embedding_size]
+  RowMatrix project_out;                           // [embedding_size, hidden]
+  RowMatrix positions;                             // [max_context + offset, hidden], f32
+  std::vector<float> final_norm, final_norm_bias;  // [hidden]
   std::vector<LayerWeights> layers;
-  AlignedBuffer embedding_storage;
-  AlignedBuffer lm_head_storage;
+  std::vector<AlignedBuffer> storage;  // of all but the layers
 
   int64_t parameters() const;
   int64_t bytes() const;

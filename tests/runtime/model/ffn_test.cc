@@ -34,6 +34,13 @@ struct TestFfn {
     Fill(weights.down, &random, &down);
   }
 
+  void AddBiases() {
+    std::mt19937 random(4);
+    std::normal_distribution<float> normal(0, 0.5f);
+    for (int64_t j = 0; j < kNeurons; ++j) weights.gate_bias.push_back(normal(random));
+    for (int64_t c = 0; c < kHidden; ++c) weights.down_bias.push_back(normal(random));
+  }
+
   static void Fill(const RowMatrix& m, std::mt19937* random, std::vector<double>* values) {
     std::normal_distribution<float> normal(0, 0.1f);
     for (int64_t r = 0; r < m.rows; ++r) {
@@ -67,14 +74,19 @@ struct TestFfn {
         x[c] = reference::ActivationElement(weights.gate.dtype, codes.data(), kHidden, c);
       }
     }
-    std::vector<double> y(kHidden, 0.0);
+    std::vector<double> y(weights.down_bias.begin(), weights.down_bias.end());
+    y.resize(kHidden);
     for (int64_t j = 0; j < kNeurons; ++j) {
-      double g = 0, u = 0;
+      double g = weights.gate_bias.empty() ? 0 : weights.gate_bias[j];
+      double u = 0;
       for (int64_t c = 0; c < kHidden; ++c) {
         g += x[c] * gate[j * kHidden + c];
         u += x[c] * up[j * kHidden + c];
       }
       switch (activation.kind) {
+        case ActivationKind::kDRelu:
+          u = u > 0 ? u : 0;
+          [[fallthrough]];
         case ActivationKind::kRelu:
           g = g > 0 ? g : 0;
           break;
@@ -129,13 +141,18 @@ class FfnTest : public ::testing::TestWithParam<std::tuple<const KernelTable*, D
   const TestFfn test_{std::get<1>(GetParam())};
 };
 
-constexpr Activation kActivations[] = {
-    {ActivationKind::kRelu, 0}, {ActivationKind::kFatRelu, 0.7f}, {ActivationKind::kSilu, 0}};
+constexpr Activation kActivations[] = {{ActivationKind::kRelu, 0},
+                                       {ActivationKind::kFatRelu, 0.7f},
+                                       {ActivationKind::kDRelu, 0},
+                                       {ActivationKind::kSilu, 0}};
 
 TEST_P(FfnTest, MatchesTheDefinitionInDoublePrecision) {
   for (const bool gated : {true, false}) {
     TestFfn test(std::get<1>(GetParam()));
-    if (!gated) test.weights.up = RowMatrix();
+    if (!gated) {
+      test.weights.up = RowMatrix();
+      test.AddBiases();
+    }
     for (const Activation activation : kActivations) {
       const std::vector<float> x = RandomTokens(3);
       for (const FfnMode mode : {FfnMode::kSparse, FfnMode::kDense}) {
@@ -164,18 +181,55 @@ TEST_P(FfnTest, SparseAndDenseGiveTheSameBits) {
   }
 }
 
+TEST_P(FfnTest, SparseAndDenseGiveTheSameBitsWithoutAGateAndWithBiases) {
+  TestFfn test(std::get<1>(GetParam()));
+  test.weights.up = RowMatrix();
+  test.AddBiases();
+  for (const int64_t tokens : {1, 5}) {
+    const std::vector<float> x = RandomTokens(tokens);
+    EXPECT_TRUE(SameBits(RunFfn(kernels(), 2, test, x, kActivations[0], FfnMode::kSparse).y,
+                         RunFfn(kernels(), 2, test, x, kActivations[0], FfnMode::kDense).y));
+  }
+}
+
+TEST_P(FfnTest, DReluCountsNeuronsThatAreZeroInEitherFactor) {
+  const std::vector<float> x = RandomTokens(9);
+  const Activation drelu = {ActivationKind::kDRelu, 0};
+  const FfnOutput gated = RunFfn(kernels(), 2, test_, x, kActivations[0], FfnMode::kSparse);
+  const FfnOutput sparse = RunFfn(kernels(), 2, test_, x, drelu, FfnMode::kSparse);
+  const FfnOutput dense = RunFfn(kernels(), 2, test_, x, drelu, FfnMode::kDense);
+  EXPECT_EQ(sparse.active, dense.active);
+  EXPECT_EQ(sparse.result.union_active, dense.result.union_active);
+  EXPECT_LT(sparse.result.union_active, gated.result.union_active);
+  const LayerWeights& w = test_.weights;
+  EXPECT_EQ(sparse.result.weight_bytes,
+            w.gate.bytes() + gated.result.union_active * (w.up.bytes() / kNeurons) +
+                sparse.result.union_active * (w.down.bytes() / kNeurons));
+  for (size_t t = 0; t < sparse.active.size(); ++t) {
+    // Gate and up are independent here: about half of what the gate leaves.
+    EXPECT_GT(sparse.active[t], gated.active[t] / 4);
+    EXPECT_LT(sparse.active[t], gated.active[t] * 3 / 4);
+    const std::vector<float> one(x.begin() + t * kHidden, x.begin() + (t + 1) * kHidden);
+    const FfnOutput alone = RunFfn(kernels(), 2, test_, one, drelu, FfnMode::kSparse);
+    EXPECT_EQ(alone.active[0], sparse.active[t]);
+    EXPECT_EQ(alone.result.union_active, alone.active[0]);
+  }
+}
+
 TEST_P(FfnTest, AGroupGivesTheSameBitsAsItsTokensAlone) {
   const std::vector<float> x = RandomTokens(64);
-  for (const FfnMode mode : {FfnMode::kSparse, FfnMode::kDense}) {
-    const FfnOutput group = RunFfn(kernels(), 3, test_, x, kActivations[1], mode);
-    for (int64_t t = 0; t < 64; ++t) {
-      const std::vector<float> one(x.begin() + t * kHidden, x.begin() + (t + 1) * kHidden);
-      const FfnOutput alone = RunFfn(kernels(), 1, test_, one, kActivations[1], mode);
-      const std::vector<float> part(group.y.begin() + t * kHidden,
-                                    group.y.begin() + (t + 1) * kHidden);
-      EXPECT_TRUE(SameBits(part, alone.y)) << "token " << t;
-      EXPECT_EQ(group.active[t], alone.active[0]);
-      EXPECT_EQ(alone.result.union_active, alone.active[0]);
+  for (const Activation activation : {kActivations[1], kActivations[2]}) {
+    for (const FfnMode mode : {FfnMode::kSparse, FfnMode::kDense}) {
+      const FfnOutput group = RunFfn(kernels(), 3, test_, x, activation, mode);
+      for (int64_t t = 0; t < 64; ++t) {
+        const std::vector<float> one(x.begin() + t * kHidden, x.begin() + (t + 1) * kHidden);
+        const FfnOutput alone = RunFfn(kernels(), 1, test_, one, activation, mode);
+        const std::vector<float> part(group.y.begin() + t * kHidden,
+                                      group.y.begin() + (t + 1) * kHidden);
+        EXPECT_TRUE(SameBits(part, alone.y)) << "token " << t;
+        EXPECT_EQ(group.active[t], alone.active[0]);
+        EXPECT_EQ(alone.result.union_active, alone.active[0]);
+      }
     }
   }
 }

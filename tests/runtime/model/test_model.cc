@@ -67,9 +67,11 @@ absl::Status RandomSource::Read(Tensor tensor, int32_t layer, DType as, std::byt
   float mean = 0, deviation = 1.0f / std::sqrt(static_cast<float>(c.hidden_size));
   switch (tensor) {
     case Tensor::kEmbedding:
+      cols = c.embedding_size();
       deviation = 1;
       break;
     case Tensor::kLmHead:
+      cols = c.embedding_size();
       break;
     case Tensor::kFinalNorm:
     case Tensor::kAttentionNorm:
@@ -94,6 +96,42 @@ absl::Status RandomSource::Read(Tensor tensor, int32_t layer, DType as, std::byt
     case Tensor::kUp:
     case Tensor::kDown:
       rows = c.ffn_size;
+      break;
+    case Tensor::kPositions:
+      rows = c.max_context + kLearnedPositionOffset;
+      deviation = 1;
+      break;
+    case Tensor::kProjectIn:
+      rows = c.hidden_size;
+      cols = c.embedding_size();
+      deviation = 1.0f / std::sqrt(static_cast<float>(cols));
+      break;
+    case Tensor::kProjectOut:
+      rows = c.embedding_size();
+      break;
+    case Tensor::kQBias:
+      rows = 1;
+      cols = c.q_dim();
+      deviation = 0.3f;
+      break;
+    case Tensor::kKBias:
+    case Tensor::kVBias:
+      rows = 1;
+      cols = c.kv_dim();
+      deviation = 0.3f;
+      break;
+    case Tensor::kGateBias:
+      rows = 1;
+      cols = c.ffn_size;
+      deviation = 0.3f;
+      break;
+    case Tensor::kFinalNormBias:
+    case Tensor::kAttentionNormBias:
+    case Tensor::kFfnNormBias:
+    case Tensor::kOBias:
+    case Tensor::kDownBias:
+      rows = 1;
+      deviation = 0.3f;
       break;
   }
   const auto factor = factors_.find(tensor);

@@ -151,6 +151,70 @@ TEST(TransformerModel, ReportsWhatTheFfnDid) {
   EXPECT_EQ(out->ffn.weight_bytes_read + out->ffn.weight_bytes_skipped, dense);
 }
 
+// What is not LLaMA: the 350m kind of OPT has every part that another lacks but the final norm.
+ModelConfig OptConfig(bool norm_after) {
+  ModelConfig config = RandomConfig({ActivationKind::kRelu, 0});
+  config.num_kv_heads = config.num_heads;
+  config.gated = false;
+  config.ffn_bias = config.attention_bias = true;
+  config.norm = NormKind::kLayer;
+  config.norm_after = norm_after;
+  config.final_norm = !norm_after;
+  config.positions = PositionKind::kLearned;
+  config.projected_embedding_size = norm_after ? 37 : 0;
+  config.tie_embeddings = true;
+  return config;
+}
+
+ModelConfig WindowConfig() {
+  ModelConfig config = RandomConfig({ActivationKind::kDRelu, 0});
+  config.sliding_window = 21;
+  config.attention_bias = true;
+  config.rope_scaling = {.kind = RopeScalingKind::kDynamic, .factor = 2, .trained_context = 30};
+  return config;
+}
+
+TEST(TransformerModel, OtherArchitecturesKeepTheSamePromises) {
+  const std::vector<int32_t> tokens = RandomTokens(70, kVocab, 12);
+  for (const ModelConfig& config : {OptConfig(false), OptConfig(true), WindowConfig()}) {
+    for (const KernelTable* kernels : SupportedCpuKernels()) {
+      for (const DType dtype : {DType::kF32, DType::kBf16, DType::kInt8, DType::kInt4}) {
+        SCOPED_TRACE(std::string(kernels->isa) + " " + DTypeName(dtype));
+        const RandomSource source(config);
+        auto test = TestModel::Make(config, source, dtype, 1, kernels);
+        auto threads = TestModel::Make(config, source, dtype, 3, kernels);
+        const std::vector<float> whole = test->Logits(tokens, 70, FfnMode::kSparse);
+        EXPECT_TRUE(SameBits(test->Logits(tokens, 70, FfnMode::kDense), whole));
+        EXPECT_TRUE(SameBits(threads->Logits(tokens, 70), whole));
+        EXPECT_TRUE(SameBits(threads->Logits(tokens, 9), whole));
+        EXPECT_TRUE(SameBits(test->Logits(tokens, 1), whole));
+      }
+    }
+  }
+}
+
+// With a window of W a token sees itself and the W - 1 before it, as transformers' mask has it
+// (kv > q - W); so in L layers it hears of L * (W - 1) before it.
+TEST(TransformerModel, AWindowOfWReachesBackWMinusOnePositions) {
+  const KernelTable* kernels = SupportedCpuKernels().back();
+  ModelConfig config = RandomConfig({ActivationKind::kRelu, 0});
+  config.num_layers = 1;
+  config.sliding_window = 5;
+  auto test = TestModel::Make(config, RandomSource(config), DType::kF32, 1, kernels);
+  std::vector<int32_t> tokens = RandomTokens(40, kVocab, 13);
+  const std::vector<float> before = test->Logits(tokens, 40);
+  constexpr int kChanged = 20;
+  tokens[kChanged] = (tokens[kChanged] + 1) % kVocab;
+  const std::vector<float> after = test->Logits(tokens, 40);
+  for (int p = 0; p < 40; ++p) {
+    const auto row = [&](const std::vector<float>& logits) {
+      return std::vector<float>(&logits[p * kVocab], &logits[p * kVocab] + kVocab);
+    };
+    const bool sees = p >= kChanged && p < kChanged + config.sliding_window;
+    EXPECT_EQ(!SameBits(row(before), row(after)), sees) << "position " << p;
+  }
+}
+
 // MiniCPM's muP scales do what its converted checkpoints have in their weights. Factors are powers
 // of two, so that both ways round alike.
 TEST(TransformerModel, MupScalesEqualScaledWeights) {
