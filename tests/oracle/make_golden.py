@@ -3,14 +3,16 @@
 SentencePiece.
 
     make_golden.py tiny --out tests/data/golden
+    make_golden.py compact --out tests/data/golden
     make_golden.py model --model models/NAME --text HELD_OUT.txt --out tests/data/golden/default
     make_golden.py tokenizer --model models/NAME --text HELD_OUT.txt --out
     tests/data/golden/tokenizer.json
 
-`tiny` writes seeded random checkpoints and their golden files; `model` only the golden files of a
-checkpoint that lives elsewhere. The format is described in tests/data/golden/README.md. Everything
-is computed in float32 with eager attention, without a KV cache: each greedy step recomputes the
-whole sequence.
+`tiny` and `compact` write seeded random checkpoints and their golden files; `model` only the golden
+files of a checkpoint that lives elsewhere. The format is described in tests/data/golden/README.md.
+Everything is computed in float32 with eager attention, without a KV cache: each greedy step
+recomputes the whole sequence. (With dynamic RoPE scaling, token by token with a cache: otherwise
+the rotation of a position depends on what comes after it.)
 """
 
 import argparse
@@ -24,9 +26,18 @@ import numpy as np
 import sentencepiece as spm
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    DynamicCache,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+)
 
 PROMPTS = 20
+COMPACT_PROMPTS = 10
 GREEDY = 64
 MAX_PROMPT = 40
 BOS, EOS = 1, 2
@@ -62,6 +73,33 @@ BASE = {
     "torch_dtype": "float32",
 }
 
+# The variants that have COMPACT_PROMPTS prompts.
+COMPACT = BASE | {
+    "hidden_size": 32,
+    "intermediate_size": 56,
+    "num_key_value_heads": 2,
+    "vocab_size": 131,
+    "torch_dtype": "bfloat16",
+}
+MUP = {"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 8}
+OPT = {
+    "architectures": ["OPTForCausalLM"],
+    "model_type": "opt",
+    "activation_function": "relu",
+    "hidden_size": 32,
+    "ffn_dim": 56,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 131,
+    "max_position_embeddings": 104,
+    "do_layer_norm_before": True,
+    "word_embed_proj_dim": 32,
+    "bos_token_id": 2,
+    "eos_token_id": 2,
+    "pad_token_id": 1,
+    "torch_dtype": "bfloat16",
+}
+
 # name -> (changes to BASE, number of safetensors files); None removes the key.
 VARIANTS = {
     "relu_mha_untied": ({"intermediate_size": 88, "vocab_size": 269}, 1),
@@ -95,6 +133,59 @@ VARIANTS = {
 }
 
 
+# name -> config.json; None removes the key.
+COMPACT_VARIANTS = {
+    "bamboo_drelu": COMPACT
+    | {"architectures": ["BambooForCausalLM"], "model_type": "bamboo", "sliding_window": None},
+    # As SakanaAI's files: hidden_act is not what the model computes.
+    "llama_sparse_relu": COMPACT
+    | {
+        "architectures": ["LlamaSparseReluForCausalLM"],
+        "model_type": "llama_sparse_relu",
+        "hidden_act": "silu",
+    },
+    "llama_attention_bias": COMPACT | {"attention_bias": True},
+    "mistral_window": COMPACT
+    | {
+        "architectures": ["MistralForCausalLM"],
+        "model_type": "mistral",
+        "sliding_window": 12,
+        "attention_bias": None,
+        "mlp_bias": None,
+    },
+    # As openbmb/MiniCPM-S-1B-sft: no model_type, no tie_word_embeddings, which means tied.
+    "minicpm_mup": COMPACT
+    | MUP
+    | {
+        "architectures": ["MiniCPMForCausalLM"],
+        "model_type": None,
+        "hidden_act": "fatrelu",
+        "hidden_act_param": 0.25,
+        "rope_theta": None,
+        "tie_word_embeddings": None,
+    },
+    # As ProSparse-MiniCPM-1B-sft-llama-format: the scales are in the weights and still in the file.
+    "minicpm_llama_format": COMPACT | MUP,
+    "opt": OPT,
+    "opt_350m": OPT | {"do_layer_norm_before": False, "word_embed_proj_dim": 24},
+    "rope_linear": COMPACT
+    | {"max_position_embeddings": 52, "rope_scaling": {"type": "linear", "factor": 2.0}},
+    "rope_dynamic": COMPACT
+    | {"max_position_embeddings": 26, "rope_scaling": {"type": "dynamic", "factor": 4.0}},
+    "rope_llama3": COMPACT
+    | {
+        "rope_theta": 500.0,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    },
+}
+
+
 class FatRelu(torch.nn.Module):
     def __init__(self, threshold):
         super().__init__()
@@ -107,18 +198,48 @@ class FatRelu(torch.nn.Module):
 
 
 def build(config):
-    """LlamaForCausalLM in float32 for the fields of a config.json; `fatrelu` by a replaced
-    activation."""
+    """A model of transformers in float32 for the fields of a config.json. Where the library has
+    none, LlamaForCausalLM with another activation, or muP's scales in its weights (load)."""
+    config = copy.deepcopy(config)  # the library changes dictionaries in it
     known = {k: v for k, v in config.items() if k not in ("architectures", "torch_dtype")}
+    kind = config.get("model_type", "minicpm")
+    if kind == "opt":
+        return OPTForCausalLM(OPTConfig(**known, attn_implementation="eager")).float().eval()
     fatrelu = config["hidden_act"] == "fatrelu"
-    known |= {"model_type": "llama", "hidden_act": "relu" if fatrelu else config["hidden_act"]}
+    if fatrelu or kind == "llama_sparse_relu":
+        known |= {"hidden_act": "relu"}
     known.setdefault("rope_theta", 10000.0)
-    model = LlamaForCausalLM(LlamaConfig(**known, attn_implementation="eager")).float().eval()
-    assert float(model.config.rope_parameters["rope_theta"]) == known["rope_theta"]
-    if fatrelu:
-        for layer in model.model.layers:
+    if kind == "mistral":
+        model = MistralForCausalLM(MistralConfig(**known, attn_implementation="eager"))
+    else:
+        known |= {"model_type": "llama"}
+        if kind == "minicpm":
+            known |= {"tie_word_embeddings": False}
+        model = LlamaForCausalLM(LlamaConfig(**known, attn_implementation="eager"))
+    rope = model.config.rope_parameters
+    assert float(rope["rope_theta"]) == known["rope_theta"]
+    scaling = config.get("rope_scaling") or {}
+    assert rope["rope_type"] == scaling.get("rope_type", scaling.get("type", "default"))
+    for layer in model.model.layers:
+        if fatrelu:
             layer.mlp.act_fn = FatRelu(config["hidden_act_param"])
-    return model
+        if kind == "bamboo":
+            layer.mlp.up_proj.register_forward_hook(lambda module, args, out: torch.relu(out))
+    return model.float().eval()
+
+
+def absorb_mup(state, config):
+    """What openbmb's conversion to the LLaMA format does, on a tied checkpoint."""
+    depth = config["scale_depth"] / config["num_hidden_layers"] ** 0.5
+    embeddings = state["model.embed_tokens.weight"]
+    scaled = {"lm_head.weight": embeddings * config["dim_model_base"] / config["hidden_size"]}
+    for name, t in state.items():
+        if name == "model.embed_tokens.weight":
+            t = t * config["scale_emb"]
+        elif name.endswith(("o_proj.weight", "down_proj.weight")):
+            t = t * depth
+        scaled[name] = t
+    return scaled
 
 
 def load(directory):
@@ -128,23 +249,31 @@ def load(directory):
     state = {}
     for file in sorted(directory.glob("model*.safetensors")):
         state |= {name: t.float() for name, t in load_file(file).items()}
+    if config["architectures"] == ["MiniCPMForCausalLM"]:
+        state = absorb_mup(state, config)
     missing, unexpected = model.load_state_dict(state, strict=False)
-    tied = ["lm_head.weight"] if config["tie_word_embeddings"] else []
+    tied = ["lm_head.weight"] if model.config.tie_word_embeddings else []
     assert list(missing) == tied and not unexpected, (missing, unexpected)
     return model, config
 
 
-def random_state(model, seed):
-    """Weights large enough for varied text and logits of some ±10: N(0, 1) embeddings, N(0,
-    1.5²/fan-in) matrices, norms around 1."""
+def random_state(model, seed, embeddings=None):
+    """Weights large enough for varied text and logits of some ±10: N(0, embeddings²) embeddings, by
+    default 1 or, tied, 0.5; N(0, 1.5²/fan-in) matrices, norms around 1."""
+    if embeddings is None:
+        embeddings = 0.5 if model.config.tie_word_embeddings else 1.0
     g = torch.Generator().manual_seed(seed)
     state = {}
     for name, p in model.state_dict().items():
         noise = torch.randn(p.shape, generator=g)
-        if p.ndim == 1:
+        if name.endswith("bias"):
+            state[name] = 0.1 * noise
+        elif p.ndim == 1:
             state[name] = 1 + 0.1 * noise
-        elif name == "model.embed_tokens.weight":
-            state[name] = noise * (0.5 if model.config.tie_word_embeddings else 1.0)
+        elif name.endswith("embed_tokens.weight"):
+            state[name] = noise * embeddings
+        elif name.endswith("embed_positions.weight"):
+            state[name] = noise
         elif name == "lm_head.weight":
             state[name] = 0.4 * noise
         else:
@@ -179,19 +308,52 @@ def write_checkpoint(directory, config, state, shards):
 
 
 @torch.no_grad()
-def greedy(model, prompt):
-    """(GREEDY ids, float32 logits [len(prompt) + GREEDY - 1, vocab]), end of text not respected."""
-    ids = list(prompt)
-    for _ in range(GREEDY):
-        logits = model(torch.tensor([ids]), use_cache=False).logits[0]
-        ids.append(int(logits[-1].argmax()))
-    return ids[len(prompt) :], logits
+def token_by_token(model, ids, length):
+    """`ids` continued greedily up to `length`, and the logits of all but the last."""
+    ids, rows, cache = list(ids), [], DynamicCache(config=model.config)
+    for position in range(length - 1):
+        out = model(
+            torch.tensor([ids[position : position + 1]]),
+            past_key_values=cache,
+            position_ids=torch.tensor([[position]]),
+            use_cache=True,
+        )
+        rows.append(out.logits[0, -1])
+        if len(ids) == position + 1:
+            ids.append(int(rows[-1].argmax()))
+    return ids, torch.stack(rows)
 
 
 @torch.no_grad()
+def all_logits(model, ids):
+    """[len(ids), vocab]"""
+    if is_dynamic(model):
+        return token_by_token(model, ids, len(ids) + 1)[1]
+    return model(torch.tensor([ids]), use_cache=False).logits[0]
+
+
+def is_dynamic(model):
+    rope = getattr(model.config, "rope_parameters", None) or {}
+    return rope.get("rope_type") == "dynamic"
+
+
+def greedy(model, prompt):
+    """(GREEDY ids, float32 logits [len(prompt) + GREEDY - 1, vocab]), end of text not respected."""
+    ids = list(prompt)
+    if is_dynamic(model):
+        ids, logits = token_by_token(model, prompt, len(prompt) + GREEDY)
+    else:
+        for _ in range(GREEDY):
+            logits = all_logits(model, ids)
+            ids.append(int(logits[-1].argmax()))
+    return ids[len(prompt) :], logits
+
+
 def ffn_zeros(model, sequences):
-    """Share of zeros in x1 = act(gate)·up per layer over all positions of `sequences`."""
-    layers = model.model.layers
+    """Share of zeros in x1, what the FFN's last projection reads, per layer over all positions of
+    `sequences`."""
+    is_opt = model.config.model_type == "opt"
+    layers = model.model.decoder.layers if is_opt else model.model.layers
     zeros, counts = [0] * len(layers), [0] * len(layers)
 
     def watch(i):
@@ -202,23 +364,24 @@ def ffn_zeros(model, sequences):
         return hook
 
     handles = [
-        layer.mlp.down_proj.register_forward_pre_hook(watch(i)) for i, layer in enumerate(layers)
+        (layer.fc2 if is_opt else layer.mlp.down_proj).register_forward_pre_hook(watch(i))
+        for i, layer in enumerate(layers)
     ]
     for ids in sequences:
-        model(torch.tensor([ids]), use_cache=False)
+        all_logits(model, ids)
     for handle in handles:
         handle.remove()
     return [round(z / c, 6) for z, c in zip(zeros, counts)]
 
 
-def write_golden(directory, model, draw, steps, extra):
+def write_golden(directory, model, draw, steps, extra, count=PROMPTS):
     """Writes golden.json and logits.bin. draw(slot) -> (ids, text or None) is called for slot 0 …
-    PROMPTS - 1, and again for the same slot while its prompt fails the checks. Logits are kept
+    count - 1, and again for the same slot while its prompt fails the checks. Logits are kept
     after `steps` greedy tokens."""
     directory.mkdir(parents=True, exist_ok=True)
     exact = copy.deepcopy(model).double()  # how far float32 rounding alone moves the logits
     prompts, rows, low, high, delta, rejected = [], [], np.inf, -np.inf, 0.0, 0
-    while len(prompts) < PROMPTS:
+    while len(prompts) < count:
         assert rejected < 200, "too many prompts rejected"
         ids, text = draw(len(prompts))
         edges = [m for m in model.modules() if isinstance(m, FatRelu)]
@@ -232,8 +395,7 @@ def write_golden(directory, model, draw, steps, extra):
         if margin < MIN_MARGIN or edge < MIN_EDGE or EOS in tokens or BOS in tokens:
             rejected += 1
             continue
-        with torch.no_grad():
-            wide = exact(torch.tensor([ids + tokens[:-1]]), use_cache=False).logits[0]
+        wide = all_logits(exact, ids + tokens[:-1])
         delta = max(delta, float((wide - logits).abs().max()) / spread)
         entry = {"prompt": ids, "greedy": tokens, "min_margin": round(margin, 7), "logits": []}
         if text is not None:
@@ -271,14 +433,35 @@ def tiny(args):
         config = {k: v for k, v in (BASE | changes).items() if v is not None or k == "rope_scaling"}
         directory = args.out / name
         write_checkpoint(directory, config, random_state(build(config), seed), shards)
-        model, _ = load(directory)
-        rng = random.Random(seed)
+        write_tiny_golden(directory, config, seed, (0, 1, 31, 63), PROMPTS)
 
-        def draw(slot, rng=rng, vocab=config["vocab_size"]):
-            ids = [rng.randrange(3, vocab) for _ in range(prompt_length(slot))]
-            return ([BOS] + ids[1:] if slot else ids), None
 
-        write_golden(directory, model, draw, (0, 1, 31, 63), {"seed": seed})
+def compact(args):
+    for seed, (name, keys) in enumerate(COMPACT_VARIANTS.items(), start=args.seed + 200):
+        config = {k: v for k, v in keys.items() if v is not None or k == "sliding_window"}
+        directory = args.out / name
+        # The seed's weights for MiniCPM are those of a tied model, before any scale.
+        is_mup = "scale_emb" in config
+        tied = config | {"tie_word_embeddings": True, "model_type": "llama"} if is_mup else config
+        # Smaller than their positions and blocks, or a model would repeat what it is given.
+        embeddings = 0.05 if is_mup else 0.2 if "ffn_dim" in config else None
+        state = random_state(build(tied), seed, embeddings)
+        if name == "minicpm_llama_format":
+            state = absorb_mup(state, config)
+        write_checkpoint(directory, config, state, 1)
+        write_tiny_golden(directory, config, seed, (0, 31, 63), COMPACT_PROMPTS)
+
+
+def write_tiny_golden(directory, config, seed, steps, count):
+    model, _ = load(directory)
+    rng = random.Random(seed)
+
+    def draw(slot):
+        length = MAX_PROMPT if slot == count - 1 else 1 + 2 * slot
+        ids = [rng.randrange(3, config["vocab_size"]) for _ in range(length)]
+        return ([config["bos_token_id"]] + ids[1:] if slot else ids), None
+
+    write_golden(directory, model, draw, steps, {"seed": seed}, count)
 
 
 def prompt_length(slot):
@@ -364,7 +547,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["tiny", "model", "tokenizer"])
+    parser.add_argument("what", choices=["tiny", "compact", "model", "tokenizer"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", type=Path, help="HF directory (model, tokenizer)")
     parser.add_argument(
@@ -372,10 +555,10 @@ def main():
     )
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    if args.what != "tiny" and not (args.model and args.text):
+    if args.what in ("model", "tokenizer") and not (args.model and args.text):
         parser.error(f"{args.what} needs --model and --text")
     torch.manual_seed(args.seed)
-    {"tiny": tiny, "model": model, "tokenizer": tokenizer}[args.what](args)
+    {"tiny": tiny, "compact": compact, "model": model, "tokenizer": tokenizer}[args.what](args)
 
 
 if __name__ == "__main__":
