@@ -251,7 +251,7 @@ int Main(int argc, char** argv) {
   std::string shapes;
   for (const SyntheticShape& shape : SyntheticShapes()) absl::StrAppend(&shapes, " ", shape.name);
   auto* source = app.add_option_group("model");
-  source->add_option("--model", options.load.path, "A Hugging Face directory");
+  source->add_option("--model", options.load.path, "A Hugging Face directory or a GGUF file");
   source->add_option("--synthetic", options.synthetic,
                      "Seeded random weights in the shape of:" + shapes);
   source->require_option(1);

@@ -29,6 +29,7 @@ struct Options {
   std::string text;
   std::string against;
   int context = 512;
+  int skip = 0;
   int64_t max_tokens = 16384;
 };
 
@@ -114,7 +115,7 @@ absl::Status RunQuality(const Options& options) {
                   ids->begin() + std::min(begin + step, ids->size()));
     absl::StatusOr<std::vector<float>> q = model->Read(window);
     if (!q.ok()) return q.status();
-    for (size_t i = 0; i + 1 < window.size(); ++i, ++predicted) {
+    for (size_t i = options.skip; i + 1 < window.size(); ++i, ++predicted) {
       loss -= (*q)[i * vocab + window[i + 1]];
     }
     if (other.has_value()) {
@@ -145,12 +146,19 @@ absl::Status RunQuality(const Options& options) {
 int Main(int argc, char** argv) {
   Options options;
   CLI::App app(kDescription);
-  app.add_option("--model", options.load.path, "A Hugging Face directory")->required();
+  app.add_option("--model", options.load.path, "A Hugging Face directory or a GGUF file")
+      ->required();
   app.add_option("--text", options.text, "A text file")->required();
   app.add_option("--weights", options.load.weights, "auto, f32, bf16, int8 or int4")
       ->capture_default_str();
   app.add_option("--against", options.against, "Weights to compare with, such as f32");
   app.add_option("--context", options.context, "Tokens of a window")->capture_default_str();
+  app.add_option(
+         "--skip", options.skip,
+         "First tokens of a window after which the next is not counted, for want of context;\n"
+         "half the window is what llama-perplexity does")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--max_tokens", options.max_tokens, "Of the text")
       ->capture_default_str()
       ->check(CLI::Range(2, 1 << 30));

@@ -37,8 +37,9 @@ absl::Status AdminService::Load(const grpc::ServerContext& rpc,
     return InvalidFields({{"name", "must be 1 to 64 of [A-Za-z0-9._-], without a leading dot"}});
   }
   std::error_code ignored;
-  if (!std::filesystem::is_directory(request.path(), ignored)) {
-    return InvalidFields({{"path", "is not a directory on the server"}});
+  const std::filesystem::file_status file = std::filesystem::status(request.path(), ignored);
+  if (!std::filesystem::is_directory(file) && !std::filesystem::is_regular_file(file)) {
+    return InvalidFields({{"path", "is no directory and no file on the server"}});
   }
   if (absl::Status status = models_->Announce(request.name()); !status.ok()) return status;
   return models_->Load({request.name(), request.path()});

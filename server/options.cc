@@ -5,7 +5,6 @@
 #include <filesystem>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -81,7 +80,7 @@ CLI::Option* AddDuration(CLI::App* app, const std::string& name, absl::Duration*
       ->default_str(absl::FormatDuration(*value));
 }
 
-// "NAME=PATH" or "PATH", then named after its last component.
+// "NAME=PATH" or "PATH", then named after its last component, without ".gguf".
 absl::StatusOr<ModelSpec> ParseModelSpec(const std::string& text) {
   ModelSpec spec;
   const size_t equals = text.find('=');
@@ -92,11 +91,7 @@ absl::StatusOr<ModelSpec> ParseModelSpec(const std::string& text) {
     spec.path = text;
     std::filesystem::path path = std::filesystem::path(text).lexically_normal();
     if (!path.has_filename()) path = path.parent_path();
-    spec.name = path.filename().string();
-  }
-  if (absl::EndsWith(spec.path, ".gguf")) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--model: '", text, "': GGUF files cannot be loaded yet"));
+    spec.name = (path.extension() == ".gguf" ? path.stem() : path.filename()).string();
   }
   if (!IsModelName(spec.name) || spec.path.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -164,11 +159,12 @@ absl::Status CheckTogether(const ServerOptions& options) {
 void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* models) {
   app->add_option("--model", *models,
                   "Model to serve, repeatable: a Hugging Face directory (config.json,\n"
-                  "*.safetensors, tokenizer.model). Default: the embedded model")
+                  "*.safetensors, tokenizer.model) or a GGUF file. Default: the embedded model")
       ->type_name("[NAME=]PATH")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app->add_option("--weights", options->weights, "Weights in memory; auto: as stored")
+  app->add_option("--weights", options->weights,
+                  "Weights in memory; auto: as stored, blocks of a GGUF file as int8")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}));
   app->add_option_function<std::string>(
          "--ffn",

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
@@ -91,32 +92,22 @@ void ConvertElements(StoredType type, DType as, const std::byte* in, int64_t n, 
   }
 }
 
-}  // namespace
+class SafetensorsCheckpoint : public Checkpoint {
+ public:
+  absl::Status OpenSingle(const std::string& path);
+  absl::Status OpenShards(const std::string& directory, const std::string& index_path);
 
-absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& directory) {
-  struct stat info;
-  if (stat(directory.c_str(), &info) != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", directory));
-  }
-  if (!S_ISDIR(info.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat(directory, " is not a directory"));
-  }
-  const std::string single = absl::StrCat(directory, "/model.safetensors");
-  const std::string index = absl::StrCat(directory, "/model.safetensors.index.json");
-  std::unique_ptr<Checkpoint> checkpoint(new Checkpoint);
-  absl::Status status;
-  if (Exists(single)) {
-    status = checkpoint->OpenSingle(single);
-  } else if (Exists(index)) {
-    status = checkpoint->OpenShards(directory, index);
-  } else {
-    status = NoSafetensors(directory);
-  }
-  if (!status.ok()) return status;
-  return checkpoint;
-}
+  const TensorInfo* Find(std::string_view name) const override;
+  absl::Status ReadRows(const TensorInfo& tensor, int64_t first_row, int64_t rows, DType as,
+                        std::byte* out, int64_t row_stride) const override;
+  std::vector<std::string_view> names() const override;
 
-absl::Status Checkpoint::OpenSingle(const std::string& path) {
+ private:
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  absl::flat_hash_map<std::string, int> file_of_;  // tensor name -> index in files_
+};
+
+absl::Status SafetensorsCheckpoint::OpenSingle(const std::string& path) {
   absl::StatusOr<std::unique_ptr<SafetensorsFile>> file = SafetensorsFile::Open(path);
   if (!file.ok()) return file.status();
   for (const auto& [name, tensor] : (*file)->tensors()) file_of_[name] = 0;
@@ -124,7 +115,8 @@ absl::Status Checkpoint::OpenSingle(const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::Status Checkpoint::OpenShards(const std::string& directory, const std::string& index_path) {
+absl::Status SafetensorsCheckpoint::OpenShards(const std::string& directory,
+                                               const std::string& index_path) {
   absl::StatusOr<std::string> text = ReadFile(index_path, kMaxIndexBytes);
   if (!text.ok()) return text.status();
   absl::StatusOr<nlohmann::json> index = ParseJsonObject(*text, index_path);
@@ -163,29 +155,20 @@ absl::Status Checkpoint::OpenShards(const std::string& directory, const std::str
   return absl::OkStatus();
 }
 
-const TensorInfo* Checkpoint::Find(std::string_view name) const {
+const TensorInfo* SafetensorsCheckpoint::Find(std::string_view name) const {
   const auto it = file_of_.find(absl::string_view(name.data(), name.size()));
   return it == file_of_.end() ? nullptr : &files_[it->second]->tensors().at(it->first);
 }
 
-absl::Status Checkpoint::ReadRows(const TensorInfo& tensor, int64_t first_row, int64_t rows,
-                                  DType as, std::byte* out, int64_t row_stride) const {
+absl::Status SafetensorsCheckpoint::ReadRows(const TensorInfo& tensor, int64_t first_row,
+                                             int64_t rows, DType as, std::byte* out,
+                                             int64_t row_stride) const {
   if (tensor.type == StoredType::kOther) {
     return absl::UnimplementedError(absl::StrCat("tensor ", Quoted(tensor.name), " is stored as ",
                                                  tensor.dtype, "; F32, F16 and BF16 are read"));
   }
-  if (tensor.shape.empty() || tensor.shape.size() > 2) {
-    return absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(tensor.name), " has shape [",
-                                                   absl::StrJoin(tensor.shape, ","),
-                                                   "], neither a matrix nor a vector"));
-  }
-  const int64_t all_rows = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
+  if (absl::Status status = CheckRows(tensor, first_row, rows); !status.ok()) return status;
   const int64_t cols = tensor.shape.back();
-  if (first_row < 0 || rows < 0 || first_row > all_rows || rows > all_rows - first_row) {
-    return absl::InvalidArgumentError(absl::StrCat("rows ", first_row, " to ", first_row, " + ",
-                                                   rows, " of tensor ", Quoted(tensor.name),
-                                                   ", which has ", all_rows));
-  }
   const SafetensorsFile& file = *files_[file_of_.at(tensor.name)];
   const int64_t in_bytes = StoredBytes(tensor.type);
   const int64_t out_bytes = RowBytes(as, 1);
@@ -213,11 +196,51 @@ absl::Status Checkpoint::ReadRows(const TensorInfo& tensor, int64_t first_row, i
   return absl::OkStatus();
 }
 
-std::vector<std::string_view> Checkpoint::names() const {
+std::vector<std::string_view> SafetensorsCheckpoint::names() const {
   std::vector<std::string_view> names;
   names.reserve(file_of_.size());
   for (const auto& [name, file] : file_of_) names.push_back(name);
   return names;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& directory) {
+  struct stat info;
+  if (stat(directory.c_str(), &info) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", directory));
+  }
+  if (!S_ISDIR(info.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(directory, " is not a directory"));
+  }
+  const std::string single = absl::StrCat(directory, "/model.safetensors");
+  const std::string index = absl::StrCat(directory, "/model.safetensors.index.json");
+  auto checkpoint = std::make_unique<SafetensorsCheckpoint>();
+  absl::Status status;
+  if (Exists(single)) {
+    status = checkpoint->OpenSingle(single);
+  } else if (Exists(index)) {
+    status = checkpoint->OpenShards(directory, index);
+  } else {
+    status = NoSafetensors(directory);
+  }
+  if (!status.ok()) return status;
+  return checkpoint;
+}
+
+absl::Status CheckRows(const TensorInfo& tensor, int64_t first_row, int64_t rows) {
+  if (tensor.shape.empty() || tensor.shape.size() > 2) {
+    return absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(tensor.name), " has shape [",
+                                                   absl::StrJoin(tensor.shape, ","),
+                                                   "], neither a matrix nor a vector"));
+  }
+  const int64_t all_rows = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
+  if (first_row < 0 || rows < 0 || first_row > all_rows || rows > all_rows - first_row) {
+    return absl::InvalidArgumentError(absl::StrCat("rows ", first_row, " to ", first_row, " + ",
+                                                   rows, " of tensor ", Quoted(tensor.name),
+                                                   ", which has ", all_rows));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace lacuna

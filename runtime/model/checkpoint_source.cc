@@ -216,14 +216,14 @@ absl::Status CheckpointSource::CheckTensor(Tensor tensor, int32_t layer) const {
   }
   if (info == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat("the checkpoint has no tensor ", name,
-                                                   ", which config.json calls for (",
+                                                   ", which its configuration calls for (",
                                                    config_.num_layers, " layers)"));
   }
   const std::vector<int64_t> want = StoredShape(tensor);
   if (info->shape != want) {
     return absl::InvalidArgumentError(
         absl::StrCat("tensor ", name, " has shape [", absl::StrJoin(info->shape, ", "),
-                     "], config.json calls for [", absl::StrJoin(want, ", "), "]"));
+                     "], its configuration calls for [", absl::StrJoin(want, ", "), "]"));
   }
   return absl::OkStatus();
 }

@@ -13,7 +13,7 @@
 
 namespace lacuna {
 
-// The weights of a Hugging Face checkpoint with LLaMA's tensor names, or OPT's if the config has no
+// The weights of a checkpoint with LLaMA's tensor names, or OPT's if the config has no
 // gate. Thread-safe.
 class CheckpointSource : public WeightSource {
  public:

@@ -12,6 +12,10 @@
 #include "runtime/base/file.h"
 #include "runtime/model/checkpoint.h"
 #include "runtime/model/checkpoint_source.h"
+#include "runtime/model/gguf_checkpoint.h"
+#include "runtime/model/gguf_config.h"
+#include "runtime/model/gguf_file.h"
+#include "runtime/model/gguf_tokenizer.h"
 #include "runtime/model/transformer_model.h"
 #include "runtime/tokenizer/load_tokenizer.h"
 
@@ -76,6 +80,70 @@ absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
   return ParseModelConfig(*config, generation);
 }
 
+absl::Status CheckVocabularies(const std::string& directory, const ModelConfig& config,
+                               const Tokenizer& tokenizer) {
+  const int32_t ids = tokenizer.vocab_size();
+  if (ids > config.vocab_size) {
+    return absl::InvalidArgumentError(absl::StrCat(directory, ": the tokenizer has ", ids,
+                                                   " ids, the model only ", config.vocab_size,
+                                                   " embeddings"));
+  }
+  if (config.vocab_size - ids > std::max(kMaxPadding, config.vocab_size / 16)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(directory, ": the tokenizer has ", ids, " ids, the model ", config.vocab_size,
+                     " embeddings, which is more than padding: they do not belong together"));
+  }
+  return absl::OkStatus();
+}
+
+// What a model's files say, before its weights are read.
+struct ModelFiles {
+  ModelConfig config;
+  std::unique_ptr<Tokenizer> tokenizer;
+  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template = absl::UnknownError("not read");
+  std::unique_ptr<Checkpoint> checkpoint;
+  const char* auto_weights = "auto";  // what --weights=auto stands for; "auto": as stored
+};
+
+absl::StatusOr<ModelFiles> OpenDirectory(const std::string& directory) {
+  absl::StatusOr<ModelConfig> config = ReadConfig(directory);
+  if (!config.ok()) return config.status();
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(directory);
+  if (!tokenizer.ok()) return tokenizer.status();
+  absl::Status status = CheckVocabularies(directory, *config, **tokenizer);
+  if (!status.ok()) return status;
+  absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(directory);
+  if (!checkpoint.ok()) return checkpoint.status();
+  return ModelFiles{.config = *std::move(config),
+                    .tokenizer = *std::move(tokenizer),
+                    .chat_template = LoadChatTemplate(directory),
+                    .checkpoint = *std::move(checkpoint)};
+}
+
+absl::StatusOr<ModelFiles> OpenGguf(const std::string& path) {
+  absl::StatusOr<std::unique_ptr<GgufFile>> file = GgufFile::Open(path);
+  if (!file.ok()) return file.status();
+  const GgufHeader& header = (*file)->header();
+  const auto named = [&](const absl::Status& status) {
+    return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+  };
+  absl::StatusOr<ModelConfig> config = ParseGgufConfig(header);
+  if (!config.ok()) return named(config.status());
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = MakeGgufTokenizer(header);
+  if (!tokenizer.ok()) return named(tokenizer.status());
+  ModelFiles files{.config = *config,
+                   .tokenizer = *std::move(tokenizer),
+                   .chat_template = MakeGgufChatTemplate(header)};
+  for (const auto& [name, tensor] : header.tensors) {
+    if (tensor.type->is_quantized()) files.auto_weights = "int8";
+  }
+  absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint =
+      GgufCheckpoint::Create(*config, *std::move(file));
+  if (!checkpoint.ok()) return named(checkpoint.status());
+  files.checkpoint = *std::move(checkpoint);
+  return files;
+}
+
 }  // namespace
 
 absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSource& source,
@@ -104,30 +172,19 @@ absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSo
 }
 
 absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options) {
-  absl::StatusOr<ModelConfig> config = ReadConfig(options.path);
-  if (!config.ok()) return config.status();
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(options.path);
-  if (!tokenizer.ok()) return tokenizer.status();
-  const int32_t ids = (*tokenizer)->vocab_size();
-  if (ids > config->vocab_size) {
-    return absl::InvalidArgumentError(absl::StrCat(options.path, ": the tokenizer has ", ids,
-                                                   " ids, the model only ", config->vocab_size,
-                                                   " embeddings"));
-  }
-  if (config->vocab_size - ids > std::max(kMaxPadding, config->vocab_size / 16)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        options.path, ": the tokenizer has ", ids, " ids, the model ", config->vocab_size,
-        " embeddings, which is more than padding: they do not belong together"));
-  }
-  absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(options.path);
-  if (!checkpoint.ok()) return checkpoint.status();
+  absl::StatusOr<ModelFiles> files = std::filesystem::is_regular_file(options.path)
+                                         ? OpenGguf(options.path)
+                                         : OpenDirectory(options.path);
+  if (!files.ok()) return files.status();
   absl::StatusOr<std::unique_ptr<CheckpointSource>> source =
-      CheckpointSource::Create(*config, *std::move(checkpoint));
+      CheckpointSource::Create(files->config, std::move(files->checkpoint));
   if (!source.ok()) return source.status();
-  absl::StatusOr<LoadedModel> loaded = BuildModel(*config, **source, options);
+  LoadOptions build = options;
+  if (build.weights == "auto") build.weights = files->auto_weights;
+  absl::StatusOr<LoadedModel> loaded = BuildModel(files->config, **source, build);
   if (!loaded.ok()) return loaded;
-  loaded->tokenizer = *std::move(tokenizer);
-  loaded->chat_template = LoadChatTemplate(options.path);
+  loaded->tokenizer = std::move(files->tokenizer);
+  loaded->chat_template = std::move(files->chat_template);
   return loaded;
 }
 

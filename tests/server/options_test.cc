@@ -123,9 +123,9 @@ TEST_F(OptionsTest, TwoModelsOfOneNameAreRefused) {
             absl::StatusCode::kInvalidArgument);
 }
 
-TEST_F(OptionsTest, GgufFilesAreRefusedInWords) {
-  EXPECT_THAT(std::string(Parse({"--model=/m/model.gguf"}).status().message()),
-              HasSubstr("GGUF files cannot be loaded yet"));
+TEST_F(OptionsTest, AGgufFileIsNamedWithoutItsExtension) {
+  EXPECT_EQ(Good({"--model=/m/Smol-135M.Q4_1.gguf"}).models[0].name, "Smol-135M.Q4_1");
+  EXPECT_EQ(Good({"--model=s=/m/Smol.gguf"}).models[0].path, "/m/Smol.gguf");
 }
 
 TEST_F(OptionsTest, OnlyLoopbackAddressesStayOnTheMachine) {

@@ -1,0 +1,188 @@
+#include "runtime/model/gguf_config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "runtime/base/utf8.h"
+#include "runtime/model/gguf_reader.h"
+
+namespace lacuna {
+namespace {
+
+// As in model_config.cc.
+constexpr double kMinScale = 1e-6;
+constexpr double kMaxScale = 1e6;
+
+constexpr std::string_view kTurnEnds[] = {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>"};
+
+// Keys start with the architecture: "llama.block_count".
+class ArchitectureReader {
+ public:
+  ArchitectureReader(std::string architecture, const GgufHeader& header)
+      : reader_(header), prefix_(std::move(architecture) + ".") {}
+
+  GgufReader& all() { return reader_; }
+  std::string Key(absl::string_view key) const { return absl::StrCat(prefix_, key); }
+  bool Has(absl::string_view key) const { return reader_.Has(Key(key)); }
+  int32_t Int(absl::string_view key, int64_t min, int64_t max, std::optional<int32_t> missing = {}) {
+    return reader_.Int(Key(key), min, max, missing);
+  }
+  float Float(absl::string_view key, double min, double max, std::optional<float> missing = {}) {
+    return reader_.Float(Key(key), min, max, missing);
+  }
+
+ private:
+  GgufReader reader_;
+  const std::string prefix_;
+};
+
+void ReadAttention(ArchitectureReader& reader, ModelConfig* config) {
+  config->num_heads = reader.Int("attention.head_count", 1, 1024);
+  config->num_kv_heads = reader.Int("attention.head_count_kv", 1, 1024, config->num_heads);
+  if (!reader.all().status().ok()) return;
+  if (config->num_heads % config->num_kv_heads != 0) {
+    reader.all().Fail(absl::StrCat(config->num_kv_heads, " key and value heads do not divide ",
+                                   config->num_heads, " heads"));
+  }
+  const bool has_length = reader.Has("attention.key_length");
+  if (!has_length && config->hidden_size % config->num_heads != 0) {
+    reader.all().Fail(absl::StrCat(config->num_heads, " heads do not divide ",
+                                   reader.Key("embedding_length"), " = ", config->hidden_size));
+  }
+  config->head_dim =
+      reader.Int("attention.key_length", 2, 512, config->hidden_size / config->num_heads);
+  if (config->head_dim < 2 || config->head_dim > 512 || config->head_dim % 2 != 0) {
+    reader.all().Fail(absl::StrCat("heads have ", config->head_dim,
+                                   " dimensions, expected an even number in [2, 512]"));
+  }
+  if (reader.Int("attention.value_length", 1, 65536, config->head_dim) != config->head_dim) {
+    reader.all().Unimplemented("values of another length than keys");
+  }
+}
+
+// Refuses what would make the plain forward pass compute something else.
+void CheckFeatures(ArchitectureReader& reader, const ModelConfig& config) {
+  GgufReader& all = reader.all();
+  if (reader.Int("expert_count", 0, 1 << 20, 0) > 0) all.Unimplemented("a mixture of experts");
+  if (all.Bool(reader.Key("use_parallel_residual"), false)) {
+    all.Unimplemented(reader.Key("use_parallel_residual"));
+  }
+  if (!all.Bool(reader.Key("attention.causal"), true)) {
+    all.Unimplemented("attention that is not causal");
+  }
+  if (reader.Has("attention.scale")) all.Unimplemented(reader.Key("attention.scale"));
+  if (reader.Int("rope.dimension_count", 0, 65536, config.head_dim) != config.head_dim) {
+    all.Unimplemented(absl::StrCat("rotation of a part of the ", config.head_dim,
+                                   " dimensions of a head (", reader.Key("rope.dimension_count"),
+                                   ")"));
+  }
+  const std::string_view scaling = all.String(reader.Key("rope.scaling.type"), "none");
+  if (scaling != "none" || reader.Float("rope.scaling.factor", 0, kMaxScale, 1.0f) != 1.0f ||
+      reader.Float("rope.scale_linear", 0, kMaxScale, 1.0f) != 1.0f) {
+    all.Unimplemented(absl::StrCat("scaled rotation (", reader.Key("rope.scaling.type"), " ",
+                                   Quoted(scaling), ")"));
+  }
+  const int32_t window =
+      reader.Int("attention.sliding_window", 0, std::numeric_limits<int32_t>::max(), 0);
+  if (window > 0 && window < config.max_context) {
+    all.Unimplemented(absl::StrCat("a sliding window of ", window,
+                                   " tokens, shorter than the context of ", config.max_context));
+  }
+}
+
+Activation ReadActivation(ArchitectureReader& reader) {
+  const std::string key = reader.Key("hidden_activation");
+  const std::string_view name = reader.all().String(key, "silu");
+  if (name == "relu") return {ActivationKind::kRelu};
+  if (name != "silu" && name != "swish") {
+    reader.all().Unimplemented(
+        absl::StrCat(key, " ", Quoted(name), ", this build runs relu and silu of GGUF files"));
+  }
+  return {ActivationKind::kSilu};
+}
+
+// Files of older converters leave the scales of MiniCPM-2B and -1B to the program.
+void ReadScales(ArchitectureReader& reader, ModelConfig* config) {
+  const float depth = 1.4f / std::sqrt(static_cast<float>(config->num_layers));
+  config->embedding_scale = reader.Float("embedding_scale", kMinScale, kMaxScale, 12.0f);
+  config->residual_scale = reader.Float("residual_scale", kMinScale, kMaxScale, depth);
+  // What logits are divided by.
+  config->logits_scale = 1.0f / reader.Float("logit_scale", kMinScale, kMaxScale,
+                                             static_cast<float>(config->hidden_size) / 256.0f);
+}
+
+void AddEos(int32_t id, std::vector<int32_t>* ids) {
+  if (id >= 0 && std::find(ids->begin(), ids->end(), id) == ids->end()) ids->push_back(id);
+}
+
+// The size of the vocabulary and the tokens that begin and end texts.
+void ReadVocabulary(GgufReader& reader, ModelConfig* config) {
+  constexpr int32_t kControl = 3;  // of tokenizer.ggml.token_type
+  const std::vector<std::string_view> tokens = reader.Strings("tokenizer.ggml.tokens");
+  const std::vector<int32_t> types = reader.Ints("tokenizer.ggml.token_type");
+  if (!reader.status().ok()) return;
+  if (tokens.empty() || tokens.size() > 1 << 20) {
+    return reader.Fail(absl::StrCat("key \"tokenizer.ggml.tokens\" lists ", tokens.size(),
+                                    " tokens, expected 1 to ", 1 << 20));
+  }
+  config->vocab_size = static_cast<int32_t>(tokens.size());
+  const int64_t last = config->vocab_size - 1;
+  const auto read_id = [&](absl::string_view name) {
+    return reader.Int(absl::StrCat("tokenizer.ggml.", name, "_token_id"), 0, last, -1);
+  };
+  config->bos_id = read_id("bos");
+  for (const absl::string_view name : {"eos", "eot", "eom"}) {
+    AddEos(read_id(name), &config->eos_ids);
+  }
+  if (reader.Has("tokenizer.ggml.eot_token_id")) return;
+  for (size_t id = 0; id < std::min(tokens.size(), types.size()); ++id) {
+    const bool ends_turn =
+        std::find(std::begin(kTurnEnds), std::end(kTurnEnds), tokens[id]) != std::end(kTurnEnds);
+    if (ends_turn && types[id] == kControl) AddEos(static_cast<int32_t>(id), &config->eos_ids);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header) {
+  GgufReader general(header);
+  const std::string architecture(general.String("general.architecture", ""));
+  const std::string_view type = general.String("general.type", "model");
+  if (type != "model") general.Unimplemented(absl::StrCat("general.type ", Quoted(type)));
+  if (general.Int("split.count", 0, 65535, 1) > 1) {
+    general.Unimplemented(
+        "further files (split.count); join them with: llama-gguf-split --merge FIRST_FILE "
+        "NEW_FILE");
+  }
+  if (architecture != "llama" && architecture != "minicpm") {
+    general.Unimplemented(absl::StrCat("the architecture ", Quoted(architecture),
+                                       ", this build runs llama and minicpm from GGUF files"));
+  }
+  if (!general.status().ok()) return general.status();
+
+  ArchitectureReader reader(architecture, header);
+  ModelConfig config;
+  config.architecture = architecture;
+  config.hidden_size = reader.Int("embedding_length", 1, 65536);
+  config.ffn_size = reader.Int("feed_forward_length", 1, 262144);
+  config.num_layers = reader.Int("block_count", 1, 1024);
+  config.max_context = reader.Int("context_length", 1, 1 << 20);
+  ReadAttention(reader, &config);
+  config.activation = ReadActivation(reader);
+  config.norm_eps = reader.Float("attention.layer_norm_rms_epsilon", 1e-12, 1);
+  config.rope_theta = reader.Float("rope.freq_base", 1, 1e12, 10000.0f);
+  config.tie_embeddings = !header.tensors.contains("output.weight");
+  if (!reader.all().status().ok()) return reader.all().status();
+  if (architecture == "minicpm") ReadScales(reader, &config);
+  CheckFeatures(reader, config);
+  ReadVocabulary(reader.all(), &config);
+  if (!reader.all().status().ok()) return reader.all().status();
+  return config;
+}
+
+}  // namespace lacuna
