@@ -1,0 +1,218 @@
+// GGUF files against those of the package `gguf` (tests/oracle/make_gguf.py) and their keys.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/base/file.h"
+#include "runtime/model/checkpoint_source.h"
+#include "runtime/model/gguf_checkpoint.h"
+#include "runtime/model/gguf_config.h"
+#include "runtime/model/gguf_file.h"
+#include "runtime/model/gguf_types.h"
+#include "runtime/model/load_model.h"
+#include "tests/runtime/model/gguf_writer.h"
+
+namespace lacuna {
+namespace {
+
+const std::string kGolden = LACUNA_SOURCE_DIR "/tests/data/golden/";
+
+TEST(GgufTypes, EveryTypeIsReadAsByThePackage) {
+  const auto file = GgufFile::Open(kGolden + "gguf/types.gguf");
+  ASSERT_TRUE(file.ok()) << file.status();
+  int types = 0;
+  for (const auto& [name, tensor] : (*file)->header().tensors) {
+    if (name.ends_with(".expected")) continue;
+    ++types;
+    EXPECT_EQ(name, tensor.type->name);
+    ASSERT_EQ(tensor.shape, (std::vector<int64_t>{3, 512}));
+    std::vector<std::byte> blocks(tensor.bytes);
+    std::vector<float> floats(3 * 512), expected(3 * 512);
+    ASSERT_TRUE((*file)->Read(tensor.offset, tensor.bytes, blocks.data()).ok());
+    const GgufTensor& golden = (*file)->header().tensors.at(name + ".expected");
+    ASSERT_EQ(golden.bytes, 3 * 512 * 4);
+    ASSERT_TRUE(
+        (*file)
+            ->Read(golden.offset, golden.bytes, reinterpret_cast<std::byte*>(expected.data()))
+            .ok());
+    tensor.type->dequantize(blocks.data(), 3 * 512 / tensor.type->block_elements, floats.data());
+    for (size_t i = 0; i < floats.size(); ++i) {
+      ASSERT_EQ(floats[i], expected[i]) << name << ", element " << i;
+    }
+  }
+  EXPECT_EQ(types, 15);
+}
+
+absl::StatusOr<ModelConfig> Config(const GgufWriter& file) {
+  const std::string bytes = file.Bytes();
+  const absl::StatusOr<GgufHeader> header =
+      ParseGgufHeader(bytes, static_cast<int64_t>(bytes.size()));
+  if (!header.ok()) return header.status();
+  return ParseGgufConfig(*header);
+}
+
+TEST(GgufConfig, KeysBecomeTheSameConfigurationAsConfigJson) {
+  const auto file = GgufFile::Open(kGolden + "gguf/tiny.gguf");
+  ASSERT_TRUE(file.ok()) << file.status();
+  const auto json = ReadFile(kGolden + "silu_gqa_tied/config.json", 1 << 20);
+  const ModelConfig want = ParseModelConfig(*json, "").value();
+  const ModelConfig got = ParseGgufConfig((*file)->header()).value();
+  EXPECT_EQ(got.vocab_size, want.vocab_size);
+  EXPECT_EQ(got.hidden_size, want.hidden_size);
+  EXPECT_EQ(got.ffn_size, want.ffn_size);
+  EXPECT_EQ(got.num_layers, want.num_layers);
+  EXPECT_EQ(got.num_heads, want.num_heads);
+  EXPECT_EQ(got.num_kv_heads, want.num_kv_heads);
+  EXPECT_EQ(got.head_dim, want.head_dim);
+  EXPECT_EQ(got.max_context, want.max_context);
+  EXPECT_EQ(got.norm_eps, want.norm_eps);
+  EXPECT_EQ(got.rope_theta, want.rope_theta);
+  EXPECT_EQ(got.activation.kind, want.activation.kind);
+  EXPECT_EQ(got.tie_embeddings, want.tie_embeddings);
+  EXPECT_EQ(got.bos_id, want.bos_id);
+  EXPECT_EQ(got.eos_ids, want.eos_ids);
+  EXPECT_EQ(got.embedding_scale, 1.0f);
+}
+
+TEST(GgufConfig, ReluIsTakenWhereTheFileSaysSo) {
+  GgufWriter file = SmallGguf();
+  EXPECT_EQ(Config(file)->activation.kind, ActivationKind::kSilu);
+  file.Set("llama.hidden_activation", "relu");
+  EXPECT_EQ(Config(file)->activation.kind, ActivationKind::kRelu);
+}
+
+// The small model as another architecture: its keys begin differently.
+GgufWriter MiniCpm() {
+  GgufWriter file = SmallGguf();
+  file.Set("general.architecture", "minicpm");
+  file.Set("minicpm.block_count", 2u);
+  file.Set("minicpm.context_length", 64u);
+  file.Set("minicpm.embedding_length", 32u);
+  file.Set("minicpm.feed_forward_length", 64u);
+  file.Set("minicpm.attention.head_count", 4u);
+  file.Set("minicpm.attention.head_count_kv", 2u);
+  file.Set("minicpm.attention.layer_norm_rms_epsilon", 1e-5f);
+  return file;
+}
+
+TEST(GgufConfig, MiniCpmHasTheScalesOfItsKeys) {
+  GgufWriter file = MiniCpm();
+  file.Set("minicpm.embedding_scale", 7.0f);
+  file.Set("minicpm.residual_scale", 0.25f);
+  file.Set("minicpm.logit_scale", 8.0f);
+  const ModelConfig config = Config(file).value();
+  EXPECT_EQ(config.embedding_scale, 7.0f);
+  EXPECT_EQ(config.residual_scale, 0.25f);
+  EXPECT_EQ(config.logits_scale, 0.125f);
+}
+
+TEST(GgufConfig, MiniCpmOfOlderConvertersHasTheScalesOfItsFirstModels) {
+  const ModelConfig config = Config(MiniCpm()).value();
+  EXPECT_EQ(config.embedding_scale, 12.0f);
+  EXPECT_FLOAT_EQ(config.residual_scale, 1.4f / std::sqrt(2.0f));
+  EXPECT_FLOAT_EQ(config.logits_scale, 256.0f / 32.0f);
+}
+
+TEST(GgufConfig, ScalesOfOtherArchitecturesAreInTheWeights) {
+  GgufWriter file = SmallGguf();
+  file.Set("llama.embedding_scale", 7.0f);
+  EXPECT_EQ(Config(file)->embedding_scale, 1.0f);
+}
+
+TEST(GgufConfig, TurnsEndAtTheTokensOfTheKeysAndAtKnownNames) {
+  GgufWriter file = SmallGguf();
+  file.Set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "</s>", "<|im_end|>", "b"});
+  file.Set("tokenizer.ggml.token_type", std::vector<int32_t>{1, 3, 3, 1});
+  file.Set("tokenizer.ggml.eos_token_id", 1u);
+  EXPECT_EQ(Config(file)->eos_ids, (std::vector<int32_t>{1, 2}));
+  file.Set("tokenizer.ggml.eot_token_id", 3u);
+  EXPECT_EQ(Config(file)->eos_ids, (std::vector<int32_t>{1, 3}));
+}
+
+TEST(GgufConfig, AWindowAsLongAsTheContextIsNone) {
+  GgufWriter file = SmallGguf();
+  file.Set("llama.attention.sliding_window", 64u);
+  EXPECT_TRUE(Config(file).ok());
+  file.Set("llama.attention.sliding_window", 63u);
+  EXPECT_EQ(Config(file).status().code(), absl::StatusCode::kUnimplemented);
+}
+
+// The GGUF file and the directory that it was made from.
+struct Pair {
+  ModelConfig config;
+  std::unique_ptr<CheckpointSource> gguf;
+  std::unique_ptr<CheckpointSource> directory;
+};
+
+Pair OpenPair() {
+  Pair pair;
+  auto file = GgufFile::Open(kGolden + "gguf/tiny.gguf");
+  pair.config = ParseGgufConfig((*file)->header()).value();
+  auto checkpoint = GgufCheckpoint::Create(pair.config, *std::move(file));
+  pair.gguf = CheckpointSource::Create(pair.config, *std::move(checkpoint)).value();
+  pair.directory =
+      CheckpointSource::Create(pair.config, *Checkpoint::Open(kGolden + "silu_gqa_tied")).value();
+  return pair;
+}
+
+TEST(GgufCheckpoint, GivesEveryTensorOfTheDirectoryThatItWasMadeFrom) {
+  const Pair pair = OpenPair();
+  const ModelConfig& c = pair.config;
+  const int64_t width = std::max<int64_t>(c.hidden_size, c.q_dim());
+  for (const DType type : {DType::kF32, DType::kBf16}) {
+    for (int t = 0; t <= static_cast<int>(Tensor::kDown); ++t) {
+      const auto tensor = static_cast<Tensor>(t);
+      if (tensor == Tensor::kLmHead) continue;  // tied
+      for (int32_t layer = 0; layer < c.num_layers; ++layer) {
+        // Room for the largest, with a stride that leaves a gap between rows.
+        const int64_t stride = RowBytes(type, width) + 64;
+        std::vector<std::byte> a(stride * std::max(c.vocab_size, c.ffn_size)), b = a;
+        ASSERT_TRUE(pair.gguf->Read(tensor, layer, type, a.data(), stride).ok());
+        ASSERT_TRUE(pair.directory->Read(tensor, layer, type, b.data(), stride).ok());
+        EXPECT_EQ(a, b) << "tensor " << t << " of layer " << layer;
+      }
+    }
+  }
+}
+
+TEST(GgufCheckpoint, HasTheLogitsOfTheDirectory) {
+  const Pair pair = OpenPair();
+  LoadOptions options;
+  options.threads = 2;
+  std::vector<std::vector<float>> logits;
+  for (const CheckpointSource* source : {pair.gguf.get(), pair.directory.get()}) {
+    const LoadedModel loaded = BuildModel(pair.config, *source, options).value();
+    EXPECT_EQ(loaded.model->facts().weights, "f32");
+    const std::vector<int32_t> tokens = {1, 17, 40, 263, 5, 99, 260, 3};
+    const std::vector<int32_t> blocks = {0};
+    const auto cache = KvCache::Create(pair.config, 1, loaded.model->facts().kv_type).value();
+    SequenceChunk chunk;
+    chunk.tokens = tokens;
+    chunk.block_table = blocks;
+    chunk.logits = static_cast<int32_t>(tokens.size());
+    const auto out = loaded.model->Forward({chunk}, FfnMode::kAuto, cache.get());
+    logits.emplace_back(out->logits.begin(), out->logits.end());
+  }
+  ASSERT_EQ(logits[0].size(), 8u * 300u);
+  EXPECT_EQ(logits[0], logits[1]);
+}
+
+TEST(LoadModel, TakesAGgufFile) {
+  LoadOptions options;
+  options.path = kGolden + "gguf/tiny.gguf";
+  options.threads = 1;
+  const absl::StatusOr<LoadedModel> loaded = LoadModel(options);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->model->facts().weights, "f32");
+  EXPECT_EQ(loaded->tokenizer->Encode("w299", true).value().front(), 1);
+  EXPECT_EQ(loaded->chat_template.status().code(), absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace lacuna
