@@ -18,7 +18,7 @@ namespace lacuna {
 // most 64. So when a 64-byte register of codes is multiplied 4 by 4 and summed into 16 lanes, one
 // lane only ever sees one group, and a whole block is summed in integers before 16 scales apply at
 // once. This holds for any register width that divides 64 bytes.
-//   int8: vector v is the bytes 64 v .. 64 v + 63.
+//   int8: code + 128 of vector v is in the bytes 64 v .. 64 v + 63.
 //   int4: vectors 2 p and 2 p + 1 share the bytes 64 p .. 64 p + 63: code + 8 in the low nibbles is
 //         of the first, in the high nibbles of the second. The count of vectors is rounded up to
 //         even.
@@ -26,7 +26,7 @@ namespace lacuna {
 //         2 i + 1 is of vector 4 q + i. The count of vectors is rounded up to a multiple of 4.
 // Scales are bf16, 16 a block, behind the codes. Padding codes are 0, but for int2, which has none.
 //
-// Activations for such weights are int8 codes in the int8 layout, padded with zeros to a multiple
+// Activations for such weights are signed bytes in the order of int8 codes, padded with zeros to a multiple
 // of 4 vectors, then 16 float scales a block, then 16 int32 a block: minus the sum of the codes of
 // each group, with which kernels undo an offset of the weights' codes.
 inline constexpr int64_t kVectorElements = 64;

@@ -84,7 +84,9 @@ struct Avx2 {
     const B shifted = kCrumb == 0 ? _mm256_slli_epi16(a, 1) : _mm256_srli_epi16(a, 2 * kCrumb - 1);
     return _mm256_and_si256(shifted, _mm256_set1_epi8(6));
   }
-  static LACUNA_INLINE B Int8Codes(B a) { return a; }
+  static LACUNA_INLINE B Int8Codes(B a) {
+    return _mm256_xor_si256(a, _mm256_set1_epi8(static_cast<char>(128)));
+  }
   static LACUNA_INLINE I Dot8(I acc, B w, B x) {
     // The sign moves to the other factor: |w| * (x * sign(w)), at most 2 * 127^2 in 16 bits.
     return Dot4(acc, _mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
@@ -93,9 +95,9 @@ struct Avx2 {
     const __m256i pairs = _mm256_maddubs_epi16(w, x);
     return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
-  static LACUNA_INLINE F Int8ToFloat(const void* p) {
-    const __m128i codes = _mm_loadl_epi64(static_cast<const __m128i*>(p));
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
+  static LACUNA_INLINE F ByteToFloat(const void* p) {
+    const __m128i bytes = _mm_loadl_epi64(static_cast<const __m128i*>(p));
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
   }
   static LACUNA_INLINE void Int4ToFloat(const void* p, F* low, F* high) {
     const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));

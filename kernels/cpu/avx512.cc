@@ -8,7 +8,9 @@ namespace {
 struct Avx512 : Avx512Base {
   static constexpr int kInt8Offset = 0;
 
-  static LACUNA_INLINE B Int8Codes(B a) { return a; }
+  static LACUNA_INLINE B Int8Codes(B a) {
+    return _mm512_xor_si512(a, _mm512_set1_epi8(static_cast<char>(128)));
+  }
   static LACUNA_INLINE I Dot8(I acc, B w, B x) {
     // The sign moves to the other factor: |w| * (x * sign(w)), at most 2 * 127^2 in 16 bits.
     const B signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), B{}, x);

@@ -81,9 +81,9 @@ struct Avx512Base {
     const B shifted = kCrumb == 0 ? _mm512_slli_epi16(a, 1) : _mm512_srli_epi16(a, 2 * kCrumb - 1);
     return _mm512_and_si512(shifted, _mm512_set1_epi8(6));
   }
-  static LACUNA_INLINE F Int8ToFloat(const void* p) {
-    const __m128i codes = _mm_loadu_si128(static_cast<const __m128i*>(p));
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes));
+  static LACUNA_INLINE F ByteToFloat(const void* p) {
+    const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
   }
   static LACUNA_INLINE void Int4ToFloat(const void* p, F* low, F* high) {
     const __m128i codes = _mm_loadu_si128(static_cast<const __m128i*>(p));

@@ -8,10 +8,8 @@ namespace {
 struct Avx512Vnni : Avx512Base {
   static constexpr int kInt8Offset = 128;
 
-  // The instruction takes unsigned bytes times signed ones.
-  static LACUNA_INLINE B Int8Codes(B a) {
-    return _mm512_xor_si512(a, _mm512_set1_epi8(static_cast<char>(128)));
-  }
+  // The instruction takes unsigned bytes times signed ones: as they are stored.
+  static LACUNA_INLINE B Int8Codes(B a) { return a; }
   // GCC 12 copies the accumulator of the intrinsic around and spills it, which halves the speed of
   // a full tile; it leaves that of an assembler operand in place.
   static LACUNA_INLINE I Dot8(I acc, B w, B x) {

@@ -24,8 +24,8 @@ struct AxpyKernels {
 
   // Rows per pass over y when every row comes from memory.
   static constexpr int64_t kPassRows = 8;
-  // A packed block of weights, widened: 32 KiB.
-  static constexpr int64_t kPackRows = 64;
+  // A packed block of weights, widened: 24 KiB, which leaves room beside it in a first-level cache.
+  static constexpr int64_t kPackRows = 48;
   static constexpr int64_t kPackCols = 128;
   struct alignas(64) Packed {
     float rows[kPackRows][kPackCols];
@@ -128,13 +128,14 @@ struct AxpyKernels {
       } else {
         constexpr int64_t kSlice = W::kVectors * kVectorElements;
         constexpr int kRegisters = Quantize::kRegisters;
-        F scale[kRegisters];
+        F scale[kRegisters], offset[kRegisters];
         Quantize::template ExpandScales<W>(rows[i], cols, begin / kBlockElements, scale);
+        Quantize::Offsets(scale, offset);
         for (int64_t c = 0; c < width; c += kSlice) {
           __builtin_prefetch(
               static_cast<const char*>(rows[i]) + (begin + c + kPackCols) / W::kVectors, 0, 2);
           F slice[W::kVectors * kRegisters];
-          Quantize::template LoadSlice<W>(rows[i], begin + c, scale, slice);
+          Quantize::template LoadSlice<W>(rows[i], begin + c, scale, offset, slice);
           LACUNA_UNROLL
           for (int r = 0; r < W::kVectors * kRegisters; ++r) {
             V::Store(out + c + r * kLanes, slice[r]);
@@ -162,7 +163,7 @@ struct AxpyKernels {
                             int64_t begin, int64_t end, float* y) {
     constexpr int kRegisters = Quantize::kRegisters;
     constexpr int64_t kSlice = W::kVectors * kVectorElements;
-    F scales[kPassRows][kRegisters];
+    F scales[kPassRows][kRegisters], offsets[kPassRows][kRegisters];
     for (int64_t j = 0; j < n; j += kPassRows) {
       const int64_t m = n - j < kPassRows ? n - j : kPassRows;
       const int64_t left = n - j - m;
@@ -173,17 +174,18 @@ struct AxpyKernels {
           block = c / kBlockElements;
           for (int64_t i = 0; i < m; ++i) {
             Quantize::template ExpandScales<W>(rows[j + i], cols, block, scales[i]);
+            Quantize::Offsets(scales[i], offsets[i]);
           }
         }
         for (int64_t i = m; i < m + ahead; ++i) {
           __builtin_prefetch(static_cast<const char*>(rows[j + i]) + c / W::kVectors, 0, 2);
         }
         if (c + kSlice <= end) {
-          AxpySlice<W>(a + j, rows + j, m, c, scales, y + c);
+          AxpySlice<W>(a + j, rows + j, m, c, scales, offsets, y + c);
         } else {
           alignas(64) float part[kSlice] = {};
           __builtin_memcpy(part, y + c, (end - c) * sizeof(float));
-          AxpySlice<W>(a + j, rows + j, m, c, scales, part);
+          AxpySlice<W>(a + j, rows + j, m, c, scales, offsets, part);
           __builtin_memcpy(y + c, part, (end - c) * sizeof(float));
         }
       }
@@ -192,7 +194,8 @@ struct AxpyKernels {
 
   template <class W>
   static LACUNA_INLINE void AxpySlice(const float* a, const void* const* rows, int64_t n, int64_t c,
-                                      const F (*scales)[Quantize::kRegisters], float* y) {
+                                      const F (*scales)[Quantize::kRegisters],
+                                      const F (*offsets)[Quantize::kRegisters], float* y) {
     constexpr int kRegisters = Quantize::kRegisters;
     for (int first = 0; first < kRegisters; first += 4) {
       F sum[W::kVectors][4];
@@ -210,7 +213,8 @@ struct AxpyKernels {
         for (int r = 0; r < 4; ++r) {
           const F scale = scales[i][first + r];
           if constexpr (W::kVectors == 1) {
-            sum[0][r] = V::Fma(factor, V::Int8ToFloat(codes + r * kLanes) * scale, sum[0][r]);
+            const F w = V::Fma(V::ByteToFloat(codes + r * kLanes), scale, offsets[i][first + r]);
+            sum[0][r] = V::Fma(factor, w, sum[0][r]);
           } else {
             F low, high;
             V::Int4ToFloat(codes + r * kLanes, &low, &high);

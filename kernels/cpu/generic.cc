@@ -95,7 +95,7 @@ struct Generic {
   static LACUNA_INLINE B TwiceCrumbs(B a) {
     return ((kCrumb == 0 ? a << 1 : a >> ((2 * kCrumb - 1) & 7))) & 6;
   }
-  static LACUNA_INLINE B Int8Codes(B a) { return a; }
+  static LACUNA_INLINE B Int8Codes(B a) { return a ^ static_cast<int8_t>(128); }
   static LACUNA_INLINE I Dot8(I acc, B w, B x) {
     // In 16 bits the products of even and of odd bytes fit, and so do the sums of the two.
     const W even = Even(w) * Even(x) + Odd(w) * Odd(x);
@@ -103,10 +103,10 @@ struct Generic {
     return acc + ((pairs << 16) >> 16) + (pairs >> 16);
   }
   static LACUNA_INLINE I Dot4(I acc, B w, B x) { return Dot8(acc, w, x); }
-  static LACUNA_INLINE F Int8ToFloat(const void* p) {
-    int8_t codes[kLanes];
-    __builtin_memcpy(codes, p, sizeof(codes));
-    return F{float(codes[0]), float(codes[1]), float(codes[2]), float(codes[3])};
+  static LACUNA_INLINE F ByteToFloat(const void* p) {
+    uint8_t bytes[kLanes];
+    __builtin_memcpy(bytes, p, sizeof(bytes));
+    return F{float(bytes[0]), float(bytes[1]), float(bytes[2]), float(bytes[3])};
   }
   static LACUNA_INLINE void Int4ToFloat(const void* p, F* low, F* high) {
     uint8_t codes[kLanes];

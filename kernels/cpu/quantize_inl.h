@@ -147,6 +147,9 @@ struct QuantizeKernels {
       ForRegisters(block, [&](int r, int64_t at, F x) LACUNA_INLINE_LAMBDA {
         V::StoreInt8(codes + b * kBlockElements + at, Clamp(V::Round(x * inverse[r]), 127, 127));
       });
+      for (int64_t i = 0; i < block.vectors * kVectorElements; ++i) {
+        codes[b * kBlockElements + i] ^= static_cast<int8_t>(128);
+      }
     }
   }
 
@@ -224,10 +227,11 @@ struct QuantizeKernels {
     for (int64_t c = 0; c < n; c += W::kVectors * kVectorElements) {
       alignas(64) float values[W::kVectors * kVectorElements];
       const int64_t left = n - c;
-      F scale[kRegisters];
+      F scale[kRegisters], offset[kRegisters];
       ExpandScales<W>(row, n, c / kBlockElements, scale);
+      Offsets(scale, offset);
       F slice[W::kVectors * kRegisters];
-      LoadSlice<W>(row, c, scale, slice);
+      LoadSlice<W>(row, c, scale, offset, slice);
       for (int i = 0; i < W::kVectors * kRegisters; ++i) V::Store(values + i * kLanes, slice[i]);
       const int64_t count =
           left < W::kVectors * kVectorElements ? left : W::kVectors * kVectorElements;
@@ -247,14 +251,22 @@ struct QuantizeKernels {
     for (int r = 0; r < kRegisters; ++r) scale[r] = V::Repeat4(wide + r * kLanes / 4);
   }
 
-  // scale * code, which is exact, for the 64 (int4: 128) columns from c on.
+  // What takes the offset of int8 codes back: -128 scale.
+  static LACUNA_INLINE void Offsets(const F* scale, F* offset) {
+    LACUNA_UNROLL
+    for (int r = 0; r < kRegisters; ++r) offset[r] = scale[r] * V::Set(-128.0f);
+  }
+
+  // scale * code, which is exact, for the 64 (int4: 128) columns from c on. The offsets are for
+  // int8 only.
   template <class W>
-  static LACUNA_INLINE void LoadSlice(const void* row, int64_t c, const F* scale, F* out) {
+  static LACUNA_INLINE void LoadSlice(const void* row, int64_t c, const F* scale, const F* offset,
+                                      F* out) {
     const char* codes = static_cast<const char*>(row) + c / W::kVectors;
     LACUNA_UNROLL
     for (int r = 0; r < kRegisters; ++r) {
       if constexpr (W::kVectors == 1) {
-        out[r] = V::Int8ToFloat(codes + r * kLanes) * scale[r];
+        out[r] = V::Fma(V::ByteToFloat(codes + r * kLanes), scale[r], offset[r]);
       } else {
         F low, high;
         V::Int4ToFloat(codes + r * kLanes, &low, &high);

@@ -33,15 +33,15 @@
 // and, for quantized rows (kernels/base/quantized_row.h),
 //   I                          kLanes int32
 //   B                          4 * kLanes bytes in the same register
-//   kInt8Offset                what Int8Codes adds to int8 codes: 128 or 0
+//   kInt8Offset                by how much what Int8Codes gives exceeds the codes: 128 or 0
 //   kDotTokens                 tokens per register tile of integer dot products
 //   LoadI(int32_t*)  ToFloat(I)  ShiftLeft<bits>(I)  AddI(I, I)
 //   LoadB(p)  StoreB(p, B)  LowNibbles(B)  HighNibbles(B)
 //   TwiceCrumbs<i>(B)          bits 2 i and 2 i + 1 of each byte, times 2
-//   Int8Codes(B)               int8 codes of weights in the form that Dot8 takes
+//   Int8Codes(B)               stored int8 weights in the form that Dot8 takes
 //   Dot8(acc, w, x)            acc + the sums of 4 neighbouring products w * x: x int8 in
 //   Dot4(acc, w, x)            [-127, 127], w from Int8Codes, or for Dot4 in [0, 15]
-//   Int8ToFloat(p)             kLanes int8
+//   ByteToFloat(p)             kLanes unsigned bytes
 //   Int4ToFloat(p, F* low, F* high)
 //                              the nibbles of kLanes bytes, less 8
 //   Repeat4(float* p)          kLanes / 4 floats, each 4 times

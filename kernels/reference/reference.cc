@@ -36,7 +36,7 @@ double Element(DType dtype, const void* row, int64_t cols, int64_t i) {
   if (dtype == DType::kBf16) return FromBf16(Load<uint16_t>(row, i * 2));
   const Place place(i);
   const double scale = FromBf16(Load<uint16_t>(row, CodeBytes(dtype, cols) + place.group * 2));
-  if (dtype == DType::kInt8) return scale * Load<int8_t>(row, i);
+  if (dtype == DType::kInt8) return scale * (Load<uint8_t>(row, i) - 128);
   if (dtype == DType::kInt2) {
     const uint8_t four = Load<uint8_t>(row, place.vector / 4 * 64 + place.in_vector);
     return scale * (2 * (four >> (place.vector % 4 * 2) & 3) - 3);
