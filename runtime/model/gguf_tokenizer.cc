@@ -210,8 +210,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeByteLevel(GgufReader& reader,
     }
   }
   for (const std::string_view merge : merges) {
-    // A part may be a space only in old vocabularies, which spell it otherwise.
-    const size_t space = merge.find(' ', 1);
+    const size_t space = merge.find(' ');
     if (space == std::string_view::npos || !IsValidUtf8(merge)) {
       return absl::InvalidArgumentError(
           absl::StrCat("merge ", Quoted(merge), " is not two tokens"));

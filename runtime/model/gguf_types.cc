@@ -6,7 +6,8 @@
 #include "runtime/model/float_bits.h"
 
 // The layouts are those of GGML's block types. Elements of a block are numbered in the order of the
-// row; "nibbles" are 4-bit halves of bytes.
+// row; "nibbles" are 4-bit halves of bytes. Loops have constant bounds and no branch, so that
+// compilers make vectors of them.
 //
 // -ffp-contract=off keeps scale * code - minimum in two roundings, as the oracle computes it.
 
@@ -25,101 +26,123 @@ float LoadF16(const std::byte* in) { return F16ToF32(Load<uint16_t>(in)); }
 int Byte(const std::byte* in) { return std::to_integer<int>(*in); }
 int SignedByte(const std::byte* in) { return static_cast<int8_t>(Byte(in)); }
 
-void F32(const std::byte* in, int64_t n, float* out) { std::memcpy(out, in, n * sizeof(float)); }
+void F32(const std::byte* in, int64_t n, float* __restrict out) {
+  std::memcpy(out, in, n * sizeof(float));
+}
 
-void F16(const std::byte* in, int64_t n, float* out) {
+void F16(const std::byte* in, int64_t n, float* __restrict out) {
   for (int64_t i = 0; i < n; ++i) out[i] = LoadF16(in + 2 * i);
 }
 
-void Bf16(const std::byte* in, int64_t n, float* out) {
+void Bf16(const std::byte* in, int64_t n, float* __restrict out) {
   for (int64_t i = 0; i < n; ++i) out[i] = Bf16ToF32(Load<uint16_t>(in + 2 * i));
 }
 
 // {f16 scale, int8 codes[32]}.
-void Q8_0(const std::byte* in, int64_t blocks, float* out) {
+void Q8_0(const std::byte* in, int64_t blocks, float* __restrict out) {
   for (; blocks > 0; --blocks, in += 34, out += 32) {
     const float scale = LoadF16(in);
     for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(SignedByte(in + 2 + i)) * scale;
   }
 }
 
-// The 4-bit code of element i of 32: the low nibbles are the first 16 elements.
-int Nibble32(const std::byte* codes, int i) { return Byte(codes + i % 16) >> (i / 16 * 4) & 15; }
+// The 4-bit codes of 32 elements: the low nibbles of 16 bytes, then the high ones.
+void Nibbles32(const std::byte* in, int* __restrict codes) {
+  for (int i = 0; i < 16; ++i) codes[i] = Byte(in + i) & 15;
+  for (int i = 0; i < 16; ++i) codes[16 + i] = Byte(in + i) >> 4;
+}
+
+// The same with fifth bits, that of element i in bit i of `high`.
+void FiveBits32(const std::byte* in, uint32_t high, int* __restrict codes) {
+  Nibbles32(in, codes);
+  for (int i = 0; i < 32; ++i) codes[i] |= static_cast<int>(high >> i & 1) << 4;
+}
 
 // {f16 scale, nibbles[16]}, offset by 8.
-void Q4_0(const std::byte* in, int64_t blocks, float* out) {
+void Q4_0(const std::byte* in, int64_t blocks, float* __restrict out) {
+  int codes[32];
   for (; blocks > 0; --blocks, in += 18, out += 32) {
     const float scale = LoadF16(in);
-    for (int i = 0; i < 32; ++i) out[i] = scale * static_cast<float>(Nibble32(in + 2, i) - 8);
+    Nibbles32(in + 2, codes);
+    for (int i = 0; i < 32; ++i) out[i] = scale * static_cast<float>(codes[i] - 8);
   }
 }
 
 // {f16 scale, f16 minimum, nibbles[16]}.
-void Q4_1(const std::byte* in, int64_t blocks, float* out) {
+void Q4_1(const std::byte* in, int64_t blocks, float* __restrict out) {
+  int codes[32];
   for (; blocks > 0; --blocks, in += 20, out += 32) {
     const float scale = LoadF16(in);
     const float minimum = LoadF16(in + 2);
-    for (int i = 0; i < 32; ++i) {
-      out[i] = scale * static_cast<float>(Nibble32(in + 4, i)) + minimum;
-    }
+    Nibbles32(in + 4, codes);
+    for (int i = 0; i < 32; ++i) out[i] = scale * static_cast<float>(codes[i]) + minimum;
   }
 }
 
 // {f16 scale, fifth bits (32 bits), nibbles[16]}, offset by 16.
-void Q5_0(const std::byte* in, int64_t blocks, float* out) {
+void Q5_0(const std::byte* in, int64_t blocks, float* __restrict out) {
+  int codes[32];
   for (; blocks > 0; --blocks, in += 22, out += 32) {
     const float scale = LoadF16(in);
-    const uint32_t high = Load<uint32_t>(in + 2);
-    for (int i = 0; i < 32; ++i) {
-      const int code = Nibble32(in + 6, i) | static_cast<int>(high >> i & 1) << 4;
-      out[i] = scale * static_cast<float>(code - 16);
-    }
+    FiveBits32(in + 6, Load<uint32_t>(in + 2), codes);
+    for (int i = 0; i < 32; ++i) out[i] = scale * static_cast<float>(codes[i] - 16);
   }
 }
 
 // {f16 scale, f16 minimum, fifth bits (32 bits), nibbles[16]}.
-void Q5_1(const std::byte* in, int64_t blocks, float* out) {
+void Q5_1(const std::byte* in, int64_t blocks, float* __restrict out) {
+  int codes[32];
   for (; blocks > 0; --blocks, in += 24, out += 32) {
     const float scale = LoadF16(in);
     const float minimum = LoadF16(in + 2);
-    const uint32_t high = Load<uint32_t>(in + 4);
-    for (int i = 0; i < 32; ++i) {
-      const int code = Nibble32(in + 8, i) | static_cast<int>(high >> i & 1) << 4;
-      out[i] = scale * static_cast<float>(code) + minimum;
-    }
+    FiveBits32(in + 8, Load<uint32_t>(in + 4), codes);
+    for (int i = 0; i < 32; ++i) out[i] = scale * static_cast<float>(codes[i]) + minimum;
+  }
+}
+
+// 2-bit codes of 128 elements: byte i of 32 holds those of elements i, i + 32, i + 64 and i + 96.
+void Pairs128(const std::byte* in, int* __restrict codes) {
+  for (int quarter = 0; quarter < 4; ++quarter) {
+    for (int i = 0; i < 32; ++i) codes[quarter * 32 + i] = Byte(in + i) >> (2 * quarter) & 3;
   }
 }
 
 // {16 x (4-bit scale, 4-bit minimum), 2-bit codes[64], f16 scale, f16 scale of minima}: 16 groups
-// of 16 elements. Byte i of each 32 holds the codes of elements i, i + 32, i + 64 and i + 96.
-void Q2K(const std::byte* in, int64_t blocks, float* out) {
+// of 16 elements.
+void Q2K(const std::byte* in, int64_t blocks, float* __restrict out) {
+  int codes[256];
   for (; blocks > 0; --blocks, in += 84, out += 256) {
-    const float scale = LoadF16(in + 80);
-    const float min_scale = LoadF16(in + 82);
-    for (int i = 0; i < 256; ++i) {
-      const int group = Byte(in + i / 16);
-      const int code = Byte(in + 16 + i / 128 * 32 + i % 32) >> (i / 32 % 4 * 2) & 3;
-      out[i] = scale * static_cast<float>(group & 15) * static_cast<float>(code) -
-               min_scale * static_cast<float>(group >> 4);
+    Pairs128(in + 16, codes);
+    Pairs128(in + 48, codes + 128);
+    for (int g = 0; g < 16; ++g) {
+      const float scale = LoadF16(in + 80) * static_cast<float>(Byte(in + g) & 15);
+      const float minimum = LoadF16(in + 82) * static_cast<float>(Byte(in + g) >> 4);
+      for (int i = g * 16; i < g * 16 + 16; ++i) {
+        out[i] = scale * static_cast<float>(codes[i]) - minimum;
+      }
     }
   }
 }
 
-// {third bits[32], 2-bit codes[64] as in Q2_K, 16 6-bit scales in 12 bytes, f16 scale}. Where the
-// third bit, bit i / 32 of byte i % 32, is 0, 4 is taken away. Scales are offset by 32: their low
-// nibbles are bytes 0 to 7, their high pairs of bits bytes 8 to 11.
-void Q3K(const std::byte* in, int64_t blocks, float* out) {
+// {third bits[32], 2-bit codes[64], 16 6-bit scales in 12 bytes, f16 scale}. Where the third bit,
+// bit i / 32 of byte i % 32, is 0, 4 is taken away. Scales are offset by 32: their low nibbles are
+// bytes 0 to 7, their high pairs of bits bytes 8 to 11.
+void Q3K(const std::byte* in, int64_t blocks, float* __restrict out) {
+  int codes[256];
   for (; blocks > 0; --blocks, in += 110, out += 256) {
-    const float scale = LoadF16(in + 108);
+    Pairs128(in + 32, codes);
+    Pairs128(in + 64, codes + 128);
+    for (int eighth = 0; eighth < 8; ++eighth) {
+      for (int i = 0; i < 32; ++i) {
+        codes[eighth * 32 + i] += (Byte(in + i) >> eighth & 1) * 4 - 4;
+      }
+    }
     const std::byte* scales = in + 96;
-    for (int i = 0; i < 256; ++i) {
-      const int g = i / 16;
+    for (int g = 0; g < 16; ++g) {
       const int low = Byte(scales + g % 8) >> (g / 8 * 4) & 15;
       const int high = Byte(scales + 8 + g % 4) >> (g / 4 * 2) & 3;
-      const int code = Byte(in + 32 + i / 128 * 32 + i % 32) >> (i / 32 % 4 * 2) & 3;
-      const int third = Byte(in + i % 32) >> (i / 32) & 1;
-      out[i] = scale * static_cast<float>((low | high << 4) - 32) *
-               static_cast<float>(code - (third ? 0 : 4));
+      const float scale = LoadF16(in + 108) * static_cast<float>((low | high << 4) - 32);
+      for (int i = g * 16; i < g * 16 + 16; ++i) out[i] = scale * static_cast<float>(codes[i]);
     }
   }
 }
@@ -136,49 +159,58 @@ int KMinimum(const std::byte* packed, int g) {
   return Byte(packed + 4 + g) >> 4 | (Byte(packed + g) >> 6) << 4;
 }
 
-// The 4-bit code of element i of 256: nibbles of 32 bytes hold 64 elements, the low ones first.
-int Nibble256(const std::byte* codes, int i) {
-  return Byte(codes + i / 64 * 32 + i % 32) >> (i / 32 % 2 * 4) & 15;
-}
-
-// {f16 scale, f16 scale of minima, scales and minima[12], nibbles[128]}: 8 groups of 32.
-void Q4K(const std::byte* in, int64_t blocks, float* out) {
+// {f16 scale, f16 scale of minima, scales and minima[12], nibbles[128]}: 8 groups of 32. 32 bytes
+// of nibbles hold two groups, the low ones the first.
+void Q4K(const std::byte* in, int64_t blocks, float* __restrict out) {
   for (; blocks > 0; --blocks, in += 144, out += 256) {
     for (int g = 0; g < 8; ++g) {
       const float scale = LoadF16(in) * static_cast<float>(KScale(in + 4, g));
       const float minimum = LoadF16(in + 2) * static_cast<float>(KMinimum(in + 4, g));
-      for (int i = g * 32; i < g * 32 + 32; ++i) {
-        out[i] = scale * static_cast<float>(Nibble256(in + 16, i)) - minimum;
+      const std::byte* nibbles = in + 16 + g / 2 * 32;
+      const int shift = g % 2 * 4;
+      for (int i = 0; i < 32; ++i) {
+        const int code = Byte(nibbles + i) >> shift & 15;
+        out[g * 32 + i] = scale * static_cast<float>(code) - minimum;
       }
     }
   }
 }
 
-// As Q4_K with fifth bits[32] before the nibbles: bit i / 32 of byte i % 32.
-void Q5K(const std::byte* in, int64_t blocks, float* out) {
+// As Q4_K with fifth bits[32] before the nibbles: bit g of byte i for element i of group g.
+void Q5K(const std::byte* in, int64_t blocks, float* __restrict out) {
   for (; blocks > 0; --blocks, in += 176, out += 256) {
     for (int g = 0; g < 8; ++g) {
       const float scale = LoadF16(in) * static_cast<float>(KScale(in + 4, g));
       const float minimum = LoadF16(in + 2) * static_cast<float>(KMinimum(in + 4, g));
-      for (int i = g * 32; i < g * 32 + 32; ++i) {
-        const int fifth = Byte(in + 16 + i % 32) >> g & 1;
-        out[i] = scale * static_cast<float>(Nibble256(in + 48, i) | fifth << 4) - minimum;
+      const std::byte* nibbles = in + 48 + g / 2 * 32;
+      const int shift = g % 2 * 4;
+      for (int i = 0; i < 32; ++i) {
+        const int code = (Byte(nibbles + i) >> shift & 15) | (Byte(in + 16 + i) >> g & 1) << 4;
+        out[g * 32 + i] = scale * static_cast<float>(code) - minimum;
       }
     }
   }
 }
 
-// {nibbles[128], pairs of high bits[64], int8 scales[16], f16 scale}, offset by 32. Each half of
-// 128 elements: nibbles of 64 bytes, the low ones first; pairs as the codes of Q2_K.
-void Q6K(const std::byte* in, int64_t blocks, float* out) {
+// {nibbles[128], pairs of high bits[64], int8 scales[16], f16 scale}, offset by 32: 16 groups
+// of 16. Each half of 128 elements: 64 bytes of nibbles, the low ones first, and 32 bytes of pairs.
+void Q6K(const std::byte* in, int64_t blocks, float* __restrict out) {
+  int codes[256];
   for (; blocks > 0; --blocks, in += 210, out += 256) {
+    for (int half = 0; half < 2; ++half) {
+      int* const out_codes = codes + half * 128;
+      const std::byte* nibbles = in + half * 64;
+      Pairs128(in + 128 + half * 32, out_codes);
+      for (int i = 0; i < 64; ++i) {
+        out_codes[i] = (out_codes[i] << 4 | (Byte(nibbles + i) & 15)) - 32;
+      }
+      for (int i = 0; i < 64; ++i) {
+        out_codes[64 + i] = (out_codes[64 + i] << 4 | Byte(nibbles + i) >> 4) - 32;
+      }
+    }
     for (int g = 0; g < 16; ++g) {
       const float scale = LoadF16(in + 208) * static_cast<float>(SignedByte(in + 192 + g));
-      for (int i = g * 16; i < g * 16 + 16; ++i) {
-        const int low = Byte(in + i / 128 * 64 + i % 64) >> (i / 64 % 2 * 4) & 15;
-        const int high = Byte(in + 128 + i / 128 * 32 + i % 32) >> (i / 32 % 4 * 2) & 3;
-        out[i] = scale * static_cast<float>((low | high << 4) - 32);
-      }
+      for (int i = g * 16; i < g * 16 + 16; ++i) out[i] = scale * static_cast<float>(codes[i]);
     }
   }
 }
@@ -188,26 +220,28 @@ constexpr int kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                 1,    13,   25,  38,  53,  69,  89,  113};
 
 // As Q4_0, with these values.
-void Iq4Nl(const std::byte* in, int64_t blocks, float* out) {
+void Iq4Nl(const std::byte* in, int64_t blocks, float* __restrict out) {
+  int codes[32];
   for (; blocks > 0; --blocks, in += 18, out += 32) {
     const float scale = LoadF16(in);
-    for (int i = 0; i < 32; ++i) {
-      out[i] = scale * static_cast<float>(kIq4Values[Nibble32(in + 2, i)]);
-    }
+    Nibbles32(in + 2, codes);
+    for (int i = 0; i < 32; ++i) out[i] = scale * static_cast<float>(kIq4Values[codes[i]]);
   }
 }
 
 // {f16 scale, high pairs of bits of 8 scales (16 bits), their low nibbles[4], 8 groups of
 // nibbles[16]}. Scales are offset by 32.
-void Iq4Xs(const std::byte* in, int64_t blocks, float* out) {
+void Iq4Xs(const std::byte* in, int64_t blocks, float* __restrict out) {
+  int codes[32];
   for (; blocks > 0; --blocks, in += 136, out += 256) {
     const uint32_t high = Load<uint16_t>(in + 2);
     for (int g = 0; g < 8; ++g) {
       const int low = Byte(in + 4 + g / 2) >> (g % 2 * 4) & 15;
       const int code = low | static_cast<int>(high >> (2 * g) & 3) << 4;
       const float scale = LoadF16(in) * static_cast<float>(code - 32);
+      Nibbles32(in + 8 + g * 16, codes);
       for (int i = 0; i < 32; ++i) {
-        out[g * 32 + i] = scale * static_cast<float>(kIq4Values[Nibble32(in + 8 + g * 16, i)]);
+        out[g * 32 + i] = scale * static_cast<float>(kIq4Values[codes[i]]);
       }
     }
   }

@@ -8,8 +8,8 @@
 the package's `dequantize` makes of it. Blocks are random bytes with scales in a range where nothing
 overflows, so every code occurs.
 
-`tiny`: a Hugging Face directory in float32, as llama.cpp's converter writes it: names, the reordered
-rows of Q and K, keys. Its vocabulary is made up.
+`tiny`: a Hugging Face directory in float32, as llama.cpp's converter writes it: names, keys, the
+reordered rows of Q and K. Its vocabulary is made up.
 """
 
 import argparse
