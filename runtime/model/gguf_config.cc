@@ -29,7 +29,8 @@ class ArchitectureReader {
   GgufReader& all() { return reader_; }
   std::string Key(absl::string_view key) const { return absl::StrCat(prefix_, key); }
   bool Has(absl::string_view key) const { return reader_.Has(Key(key)); }
-  int32_t Int(absl::string_view key, int64_t min, int64_t max, std::optional<int32_t> missing = {}) {
+  int32_t Int(absl::string_view key, int64_t min, int64_t max,
+              std::optional<int32_t> missing = {}) {
     return reader_.Int(Key(key), min, max, missing);
   }
   float Float(absl::string_view key, double min, double max, std::optional<float> missing = {}) {
@@ -81,18 +82,27 @@ void CheckFeatures(ArchitectureReader& reader, const ModelConfig& config) {
                                    " dimensions of a head (", reader.Key("rope.dimension_count"),
                                    ")"));
   }
-  const std::string_view scaling = all.String(reader.Key("rope.scaling.type"), "none");
-  if (scaling != "none" || reader.Float("rope.scaling.factor", 0, kMaxScale, 1.0f) != 1.0f ||
-      reader.Float("rope.scale_linear", 0, kMaxScale, 1.0f) != 1.0f) {
-    all.Unimplemented(absl::StrCat("scaled rotation (", reader.Key("rope.scaling.type"), " ",
-                                   Quoted(scaling), ")"));
+}
+
+// Older converters wrote only rope.scale_linear.
+RopeScaling ReadScaling(ArchitectureReader& reader) {
+  const std::string key = reader.Key("rope.scaling.type");
+  const std::string_view type = reader.all().String(key, "linear");
+  const float factor = reader.Float("rope.scaling.factor", kMinScale, kMaxScale,
+                                    reader.Float("rope.scale_linear", kMinScale, kMaxScale, 1.0f));
+  if (type != "none" && type != "linear") {
+    reader.all().Unimplemented(
+        absl::StrCat(key, " ", Quoted(type), ", this build runs linear of GGUF files"));
   }
+  if (type != "linear" || factor == 1.0f) return {};
+  return {.kind = RopeScalingKind::kLinear, .factor = factor};
+}
+
+// 0 if it is no shorter than the context.
+int32_t ReadWindow(ArchitectureReader& reader, int32_t max_context) {
   const int32_t window =
       reader.Int("attention.sliding_window", 0, std::numeric_limits<int32_t>::max(), 0);
-  if (window > 0 && window < config.max_context) {
-    all.Unimplemented(absl::StrCat("a sliding window of ", window,
-                                   " tokens, shorter than the context of ", config.max_context));
-  }
+  return window < max_context ? window : 0;
 }
 
 Activation ReadActivation(ArchitectureReader& reader) {
@@ -176,6 +186,8 @@ absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header) {
   config.activation = ReadActivation(reader);
   config.norm_eps = reader.Float("attention.layer_norm_rms_epsilon", 1e-12, 1);
   config.rope_theta = reader.Float("rope.freq_base", 1, 1e12, 10000.0f);
+  config.rope_scaling = ReadScaling(reader);
+  config.sliding_window = ReadWindow(reader, config.max_context);
   config.tie_embeddings = !header.tensors.contains("output.weight");
   if (!reader.all().status().ok()) return reader.all().status();
   if (architecture == "minicpm") ReadScales(reader, &config);

@@ -138,9 +138,23 @@ TEST(GgufConfig, TurnsEndAtTheTokensOfTheKeysAndAtKnownNames) {
 TEST(GgufConfig, AWindowAsLongAsTheContextIsNone) {
   GgufWriter file = SmallGguf();
   file.Set("llama.attention.sliding_window", 64u);
-  EXPECT_TRUE(Config(file).ok());
+  EXPECT_EQ(Config(file)->sliding_window, 0);
   file.Set("llama.attention.sliding_window", 63u);
-  EXPECT_EQ(Config(file).status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(Config(file)->sliding_window, 63);
+}
+
+TEST(GgufConfig, LinearScalingOfTheRotationHasTwoSpellings) {
+  GgufWriter file = SmallGguf();
+  EXPECT_EQ(Config(file)->rope_scaling.kind, RopeScalingKind::kNone);
+  file.Set("llama.rope.scale_linear", 2.0f);
+  EXPECT_EQ(Config(file)->rope_scaling.kind, RopeScalingKind::kLinear);
+  EXPECT_EQ(Config(file)->rope_scaling.factor, 2.0f);
+  file.Set("llama.rope.scaling.factor", 4.0f);
+  EXPECT_EQ(Config(file)->rope_scaling.factor, 4.0f);
+  file.Set("llama.rope.scaling.type", "linear");
+  EXPECT_EQ(Config(file)->rope_scaling.factor, 4.0f);
+  file.Set("llama.rope.scaling.type", "none");
+  EXPECT_EQ(Config(file)->rope_scaling.kind, RopeScalingKind::kNone);
 }
 
 // The GGUF file and the directory that it was made from.
