@@ -62,11 +62,6 @@ const Name* FindName(absl::string_view gguf, std::string* name) {
 }
 
 absl::Status UnusedTensor(const std::string& name) {
-  if (name == "rope_freqs.weight") {
-    return absl::UnimplementedError(
-        "the file has tensor rope_freqs.weight, the factors of a scaled rotation, which this build "
-        "does not run from GGUF files");
-  }
   return absl::UnimplementedError(
       absl::StrCat("the file has tensor ", Quoted(name), ", which this build does not use"));
 }
@@ -85,6 +80,8 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> GgufCheckpoint::Create(const ModelCo
   for (const auto& [gguf_name, tensor] : checkpoint->file_->header().tensors) {
     // A buffer of older converters: derived from the metadata.
     if (absl::EndsWith(gguf_name, ".attn_rot_embd")) continue;
+    // A part of the configuration.
+    if (gguf_name == "rope_freqs.weight") continue;
     std::string name;
     const Name* known = FindName(gguf_name, &name);
     if (known == nullptr) return UnusedTensor(gguf_name);

@@ -5,9 +5,12 @@
 #include <limits>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "runtime/base/utf8.h"
 #include "runtime/model/gguf_reader.h"
 
@@ -195,6 +198,33 @@ absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header) {
   ReadVocabulary(reader.all(), &config);
   if (!reader.all().status().ok()) return reader.all().status();
   return config;
+}
+
+absl::Status ReadGgufRopeFactors(const GgufFile& file, ModelConfig* config) {
+  const auto it = file.header().tensors.find("rope_freqs.weight");
+  if (it == file.header().tensors.end()) return absl::OkStatus();
+  const GgufTensor& tensor = it->second;
+  if (tensor.shape != std::vector<int64_t>{config->head_dim / 2}) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "tensor rope_freqs.weight has shape [", absl::StrJoin(tensor.shape, ", "), "], heads of ",
+        config->head_dim, " elements call for [", config->head_dim / 2, "]"));
+  }
+  if (config->rope_scaling.kind != RopeScalingKind::kNone) {
+    return absl::UnimplementedError("rope_freqs.weight together with another scaled rotation");
+  }
+  std::vector<std::byte> bytes(tensor.bytes);
+  absl::Status status = file.Read(tensor.offset, tensor.bytes, bytes.data());
+  if (!status.ok()) return status;
+  std::vector<float> factors(tensor.cols());
+  tensor.type->dequantize(bytes.data(), tensor.cols() / tensor.type->block_elements,
+                          factors.data());
+  for (const float factor : factors) {
+    if (!(factor >= kMinScale && factor <= kMaxScale)) {
+      return absl::InvalidArgumentError(absl::StrCat("tensor rope_freqs.weight holds ", factor));
+    }
+  }
+  config->rope_scaling = {.kind = RopeScalingKind::kFactors, .factors = std::move(factors)};
+  return absl::OkStatus();
 }
 
 }  // namespace lacuna

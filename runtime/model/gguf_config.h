@@ -1,7 +1,9 @@
 #ifndef LACUNA_RUNTIME_MODEL_GGUF_CONFIG_H_
 #define LACUNA_RUNTIME_MODEL_GGUF_CONFIG_H_
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "runtime/model/gguf_file.h"
 #include "runtime/model/gguf_header.h"
 #include "runtime/model/model_config.h"
 
@@ -18,6 +20,11 @@ namespace lacuna {
 //
 // INVALID_ARGUMENT names the key and value at fault; UNIMPLEMENTED what this build does not run.
 absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header);
+
+// Converters of Llama 3.1 and later write what rotary frequencies are divided by as a tensor,
+// rope_freqs.weight. Reads it, if it is there, into `config`, which ParseGgufConfig returned for
+// the same file. INVALID_ARGUMENT if it does not fit.
+absl::Status ReadGgufRopeFactors(const GgufFile& file, ModelConfig* config);
 
 }  // namespace lacuna
 

@@ -129,6 +129,8 @@ absl::StatusOr<ModelFiles> OpenGguf(const std::string& path) {
   };
   absl::StatusOr<ModelConfig> config = ParseGgufConfig(header);
   if (!config.ok()) return named(config.status());
+  absl::Status status = ReadGgufRopeFactors(**file, &*config);
+  if (!status.ok()) return named(status);
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = MakeGgufTokenizer(header);
   if (!tokenizer.ok()) return named(tokenizer.status());
   ModelFiles files{.config = *config,

@@ -42,6 +42,7 @@ std::vector<float> InverseFrequencies(float theta, const RopeScaling& scaling, i
     float frequency = 1.0f / std::pow(theta, exponent);
     if (scaling.kind == RopeScalingKind::kLinear) frequency /= scaling.factor;
     if (scaling.kind == RopeScalingKind::kLlama3) frequency = Llama3Frequency(scaling, frequency);
+    if (scaling.kind == RopeScalingKind::kFactors) frequency /= scaling.factors[i / 2];
     frequencies.push_back(frequency);
   }
   return frequencies;

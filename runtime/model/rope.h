@@ -12,6 +12,7 @@ enum class RopeScalingKind : uint8_t {
   kLinear,   // all frequencies / factor
   kDynamic,  // a larger base for each longer context: NTK scaling
   kLlama3,   // low frequencies / factor, high ones as they are, a ramp between (Llama 3.1)
+  kFactors,  // each frequency / its own factor
 };
 
 struct RopeScaling {
@@ -22,6 +23,7 @@ struct RopeScaling {
   // trained_context / high_freq_factor are not.
   float low_freq_factor = 1.0f;
   float high_freq_factor = 4.0f;
+  std::vector<float> factors;  // kFactors: [head_dim / 2]
 };
 
 // Radians per position for each pair of elements of a head, [head_dim / 2]; head_dim is even.

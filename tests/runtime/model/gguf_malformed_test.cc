@@ -198,8 +198,17 @@ std::vector<Case> Cases() {
        Set("llama.feed_forward_length", 65u)},
       {"Bias", Code::kUnimplemented, "attn_q.bias",
        [](GgufWriter& f) { f.Add("blk.0.attn_q.bias", {32}, std::vector<float>(32)); }},
-      {"RotationFactors", Code::kUnimplemented, "rope_freqs",
-       [](GgufWriter& f) { f.Add("rope_freqs.weight", {4}, std::vector<float>(4)); }},
+      {"RotationFactorIsZero", Code::kInvalidArgument, "rope_freqs.weight holds 0",
+       [](GgufWriter& f) {
+         f.Add("rope_freqs.weight", {4}, {1, 2, 0, 1});
+       }},
+      {"TooManyRotationFactors", Code::kInvalidArgument, "rope_freqs.weight has shape [5]",
+       [](GgufWriter& f) { f.Add("rope_freqs.weight", {5}, std::vector<float>(5, 1.0f)); }},
+      {"TwoScaledRotations", Code::kUnimplemented, "another scaled rotation",
+       [](GgufWriter& f) {
+         f.Add("rope_freqs.weight", {4}, std::vector<float>(4, 1.0f));
+         f.Set("llama.rope.scaling.factor", 2.0f);
+       }},
       {"QueryRowsAreNoHeads", Code::kInvalidArgument, "heads have 8",
        Change("blk.0.attn_q.weight",
               [](auto& t) {

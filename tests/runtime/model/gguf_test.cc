@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -155,6 +157,34 @@ TEST(GgufConfig, LinearScalingOfTheRotationHasTwoSpellings) {
   EXPECT_EQ(Config(file)->rope_scaling.factor, 4.0f);
   file.Set("llama.rope.scaling.type", "none");
   EXPECT_EQ(Config(file)->rope_scaling.kind, RopeScalingKind::kNone);
+}
+
+TEST(GgufConfig, RotationFactorsAreATensor) {
+  // As Llama 3.1 scales a head of 8 elements: all frequencies are stretched but the first.
+  const RopeScaling llama3 = {.kind = RopeScalingKind::kLlama3, .factor = 8, .trained_context = 64};
+  const std::vector<float> plain = InverseFrequencies(10000, {}, 8, 1);
+  const std::vector<float> want = InverseFrequencies(10000, llama3, 8, 1);
+  std::vector<float> factors;
+  for (size_t i = 0; i < plain.size(); ++i) factors.push_back(plain[i] / want[i]);
+  ASSERT_EQ(factors.front(), 1.0f);
+  ASSERT_EQ(factors.back(), 8.0f);
+
+  GgufWriter writer = SmallGguf();
+  writer.Add("rope_freqs.weight", {4}, factors);
+  const std::string path = testing::TempDir() + "lacuna_gguf_factors.gguf";
+  std::ofstream(path, std::ios::binary) << writer.Bytes();
+  const auto file = GgufFile::Open(path);
+  ModelConfig config = ParseGgufConfig((*file)->header()).value();
+  ASSERT_TRUE(ReadGgufRopeFactors(**file, &config).ok());
+  const std::vector<float> got = InverseFrequencies(10000, config.rope_scaling, 8, 1);
+  for (size_t i = 0; i < got.size(); ++i) EXPECT_FLOAT_EQ(got[i], want[i]);
+  LoadOptions options;
+  options.path = path;
+  options.threads = 1;
+  const absl::StatusOr<LoadedModel> loaded = LoadModel(options);
+  std::remove(path.c_str());
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->model->config().rope_scaling.factors, factors);
 }
 
 // The GGUF file and the directory that it was made from.
