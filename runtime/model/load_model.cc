@@ -35,16 +35,6 @@ absl::Status CheckDevice(const std::string& device) {
       ")"));
 }
 
-absl::StatusOr<DType> ChooseDType(const std::string& weights, DType stored) {
-  if (weights == "auto") return stored;
-  if (weights == "f32") return DType::kF32;
-  if (weights == "bf16") return DType::kBf16;
-  if (weights == "int8") return DType::kInt8;
-  if (weights == "int4") return DType::kInt4;
-  return absl::InvalidArgumentError(
-      absl::StrCat("--weights=", weights, ": want auto, f32, bf16, int8 or int4"));
-}
-
 absl::Status CheckPredictor(const LoadOptions& options, const ModelConfig& config) {
   if (options.predictor == "off") return absl::OkStatus();
   if (options.predictor != "sketch") {
@@ -153,7 +143,8 @@ absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSo
   absl::Status status = CheckDevice(options.device);
   status.Update(CheckPredictor(options, config));
   if (!status.ok()) return status;
-  absl::StatusOr<DType> dtype = ChooseDType(options.weights, source.stored_dtype());
+  absl::StatusOr<DType> dtype =
+      options.weights == "auto" ? source.stored_dtype() : ParseWeightType(options.weights);
   if (!dtype.ok()) return dtype.status();
   const char* isa = std::getenv("LACUNA_ISA");
   absl::StatusOr<const KernelTable*> kernels = SelectCpuKernels(isa == nullptr ? "" : isa);
