@@ -256,11 +256,14 @@ int Main(int argc, char** argv) {
   for (const SyntheticShape& shape : SyntheticShapes()) absl::StrAppend(&shapes, " ", shape.name);
   auto* source = app.add_option_group("model");
   source->add_option("--model", options.load.path, "A Hugging Face directory or a GGUF file");
-  source->add_option("--synthetic", options.synthetic,
-                     "Seeded random weights in the shape of:" + shapes);
+  auto* synthetic = source->add_option("--synthetic", options.synthetic,
+                                       "Seeded random weights in the shape of:" + shapes);
   source->require_option(1);
   app.add_option("--weights", options.load.weights, "auto, f32, bf16, int8 or int4")
       ->capture_default_str();
+  app.add_option("--activation", options.load.activation,
+                 "In place of the model's own: relu, fatrelu:T, drelu or silu")
+      ->excludes(synthetic);
   app.add_option("--ffn", options.ffn, "auto, dense, sparse, or a list such as dense,sparse")
       ->capture_default_str();
   app.add_option("--predictor", options.load.predictor,

@@ -18,6 +18,7 @@ namespace lacuna {
 struct ModelSpec {
   std::string name;
   std::string path;
+  std::string activation = {};  // "": the one that its files declare; see ParseActivation
 };
 
 // Everything that can be configured; the meaning of each is in --help.

@@ -25,6 +25,10 @@ void Relu(float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] = x[i] <= 0.0f ? 0.0f : x[i];
 }
 
+int64_t CountNegative(const float* x, int64_t n) {
+  return std::count_if(x, x + n, [](float value) { return value < 0.0f; });
+}
+
 }  // namespace
 
 Ffn::Ffn(const KernelTable* kernels, ThreadPool* pool, int64_t hidden, int64_t neurons,
@@ -75,6 +79,7 @@ Ffn::Result Ffn::UpDown(const LayerWeights& weights, int64_t tokens, int64_t gat
   const auto rows_read = [&] { return sparse ? static_cast<int64_t>(union_.size()) : neurons_; };
   Result result;
   result.decision = decision;
+  for (const Scratch& s : scratch_) result.negative += s.negative;
   result.weight_bytes = gate_bytes + rows_read() * weights.up.bytes() / neurons_;
   Up(weights.up, tokens, decision.path);
   if (activation_.kind == ActivationKind::kDRelu) DropZeros(tokens, decision.path);
@@ -191,6 +196,7 @@ void Ffn::ListNeurons(int64_t tokens, absl::FunctionRef<void(int64_t, int64_t)> 
                       absl::FunctionRef<int64_t(int64_t, int64_t, int64_t, int32_t*)> list_part) {
   for (Scratch& s : scratch_) {
     s.listed.clear();
+    s.negative = 0;
     std::fill(s.active.begin(), s.active.end(), 0);
   }
   pool_->ParallelFor(neurons_, kGrain, [&](int64_t begin, int64_t end, int thread) {
@@ -202,6 +208,9 @@ void Ffn::ListNeurons(int64_t tokens, absl::FunctionRef<void(int64_t, int64_t)> 
       int32_t* part = lists_[t].neurons + begin + kGrain * thread;
       s.active[t] = list_part(begin, end, t, part);
       for (int64_t i = 0; i < s.active[t]; ++i) is_active_[part[i]] = 1;
+      if (activation_.kind == ActivationKind::kSilu) {
+        s.negative += CountNegative(&gates_[t * neurons_ + begin], end - begin);
+      }
     }
     for (int64_t j = begin; j < end; ++j) {
       if (is_active_[j] != 0) s.listed.push_back(static_cast<int32_t>(j));

@@ -29,8 +29,10 @@ class Ffn {
 
   struct Result {
     FfnDecision decision;
-    int64_t union_active = 0;     // neurons active for at least one token of the group
-    int64_t weight_bytes = 0;     // of the weights read
+    int64_t union_active = 0;  // neurons active for at least one token of the group
+    int64_t weight_bytes = 0;  // of the weights read
+    // With SiLU only: (token, neuron) pairs whose gate is negative, which ReLU would make zeros.
+    int64_t negative = 0;
     PredictionCounts prediction;  // of an audit
   };
 
@@ -108,6 +110,7 @@ class Ffn {
     std::vector<const void*> ahead;  // [neurons]
     std::vector<int64_t> active;     // by token: neurons found, later where in its list this is
     std::vector<int32_t> listed;     // this thread's part of the union
+    int64_t negative = 0;            // of Result, this thread's part
   };
 
   const KernelTable* const kernels_;

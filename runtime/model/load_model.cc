@@ -54,10 +54,14 @@ absl::Status CheckPredictor(const LoadOptions& options, const ModelConfig& confi
 // needs up to 1,023. Up to this or a sixteenth of the vocabulary is taken for padding.
 constexpr int32_t kMaxPadding = 1024;
 
+constexpr char kWrongTokenizer[] =
+    ": they do not belong together; fetch the tokenizer's files from where the weights came from";
+
 // Real ones are a few kilobytes.
 constexpr int64_t kMaxConfigBytes = 1 << 20;
 
-absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
+absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory,
+                                       const std::string& activation) {
   absl::StatusOr<std::string> config = ReadFile(directory + "/config.json", kMaxConfigBytes);
   if (!config.ok()) return config.status();
   std::string generation;
@@ -67,7 +71,7 @@ absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
     if (!contents.ok()) return contents.status();
     generation = *std::move(contents);
   }
-  return ParseModelConfig(*config, generation);
+  return ParseModelConfig(*config, generation, activation);
 }
 
 absl::Status CheckVocabularies(const std::string& directory, const ModelConfig& config,
@@ -76,12 +80,12 @@ absl::Status CheckVocabularies(const std::string& directory, const ModelConfig& 
   if (ids > config.vocab_size) {
     return absl::InvalidArgumentError(absl::StrCat(directory, ": the tokenizer has ", ids,
                                                    " ids, the model only ", config.vocab_size,
-                                                   " embeddings"));
+                                                   " embeddings", kWrongTokenizer));
   }
   if (config.vocab_size - ids > std::max(kMaxPadding, config.vocab_size / 16)) {
     return absl::InvalidArgumentError(
         absl::StrCat(directory, ": the tokenizer has ", ids, " ids, the model ", config.vocab_size,
-                     " embeddings, which is more than padding: they do not belong together"));
+                     " embeddings, which is more than padding", kWrongTokenizer));
   }
   return absl::OkStatus();
 }
@@ -95,8 +99,9 @@ struct ModelFiles {
   const char* auto_weights = "auto";  // what --weights=auto stands for; "auto": as stored
 };
 
-absl::StatusOr<ModelFiles> OpenDirectory(const std::string& directory) {
-  absl::StatusOr<ModelConfig> config = ReadConfig(directory);
+absl::StatusOr<ModelFiles> OpenDirectory(const std::string& directory,
+                                         const std::string& activation) {
+  absl::StatusOr<ModelConfig> config = ReadConfig(directory, activation);
   if (!config.ok()) return config.status();
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(directory);
   if (!tokenizer.ok()) return tokenizer.status();
@@ -110,7 +115,7 @@ absl::StatusOr<ModelFiles> OpenDirectory(const std::string& directory) {
                     .checkpoint = *std::move(checkpoint)};
 }
 
-absl::StatusOr<ModelFiles> OpenGguf(const std::string& path) {
+absl::StatusOr<ModelFiles> OpenGguf(const std::string& path, const std::string& activation) {
   absl::StatusOr<std::unique_ptr<GgufFile>> file = GgufFile::Open(path);
   if (!file.ok()) return file.status();
   const GgufHeader& header = (*file)->header();
@@ -121,6 +126,10 @@ absl::StatusOr<ModelFiles> OpenGguf(const std::string& path) {
   if (!config.ok()) return named(config.status());
   absl::Status status = ReadGgufRopeFactors(**file, &*config);
   if (!status.ok()) return named(status);
+  if (!activation.empty()) {
+    status = ReplaceActivation(activation, &*config);
+    if (!status.ok()) return named(status);
+  }
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = MakeGgufTokenizer(header);
   if (!tokenizer.ok()) return named(tokenizer.status());
   ModelFiles files{.config = *config,
@@ -166,8 +175,8 @@ absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSo
 
 absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options) {
   absl::StatusOr<ModelFiles> files = std::filesystem::is_regular_file(options.path)
-                                         ? OpenGguf(options.path)
-                                         : OpenDirectory(options.path);
+                                         ? OpenGguf(options.path, options.activation)
+                                         : OpenDirectory(options.path, options.activation);
   if (!files.ok()) return files.status();
   absl::StatusOr<std::unique_ptr<CheckpointSource>> source =
       CheckpointSource::Create(files->config, std::move(files->checkpoint));

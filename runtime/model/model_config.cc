@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/json.h"
 #include "runtime/base/utf8.h"
+#include "runtime/model/activation_name.h"
 
 namespace lacuna {
 namespace {
@@ -113,9 +114,9 @@ Activation ReadActivation(JsonReader& reader, const Family& family) {
   if (name == "fatrelu") {
     return {ActivationKind::kFatRelu, reader.Float("hidden_act_param", kMinScale, kMaxScale)};
   }
-  reader.Unimplemented(
-      absl::StrCat(key, " ", Quoted(name),
-                   "; this build runs relu, fatrelu and silu (--activation replaces it)"));
+  reader.Unimplemented(absl::StrCat(key, " ", Quoted(name),
+                                    "; this build runs relu, fatrelu and silu; "
+                                    "--activation=relu|fatrelu:T|drelu|silu replaces it"));
   return {};
 }
 
@@ -278,7 +279,8 @@ absl::StatusOr<json> ParseFile(std::string_view text, absl::string_view name) {
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
-                                             std::string_view generation_config_json) {
+                                             std::string_view generation_config_json,
+                                             std::string_view activation) {
   absl::StatusOr<json> object = ParseFile(config_json, "config.json");
   if (!object.ok()) return object.status();
   JsonReader reader(*object, "config.json");
@@ -291,7 +293,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
   config.num_layers = reader.Int("num_hidden_layers", 1, 1024);
   config.max_context = reader.Int("max_position_embeddings", 1, kMaxContext);
   ReadAttention(reader, &config);
-  config.activation = ReadActivation(reader, family);
+  if (activation.empty()) config.activation = ReadActivation(reader, family);
   config.tie_embeddings = reader.Bool("tie_word_embeddings", family.tied_by_default);
   if (family.opt) {
     ReadOpt(reader, &config);
@@ -299,6 +301,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
     ReadLlama(reader, family, object->contains("sliding_window"), &config);
   }
   CheckFeatures(reader);
+  if (!activation.empty()) reader.Update(ReplaceActivation(activation, &config));
 
   const int64_t last_id = int64_t{config.vocab_size} - 1;
   config.bos_id =
@@ -318,6 +321,17 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
   }
   if (config.bos_id >= config.vocab_size) config.bos_id = -1;
   return config;
+}
+
+absl::Status ReplaceActivation(std::string_view activation, ModelConfig* config) {
+  const absl::StatusOr<Activation> parsed = ParseActivation(activation);
+  if (!parsed.ok()) return parsed.status();
+  if (!config->gated && parsed->kind == ActivationKind::kDRelu) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("activation drelu: the FFN of ", config->architecture, " has no gate"));
+  }
+  config->activation = *parsed;
+  return absl::OkStatus();
 }
 
 }  // namespace lacuna

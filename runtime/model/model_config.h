@@ -67,11 +67,17 @@ struct ModelConfig {
   }
 };
 
-// Parses config.json (and, if not empty, generation_config.json). INVALID_ARGUMENT names the key
+// Parses config.json (and, if not empty, generation_config.json). `activation`, if not empty (see
+// ParseActivation), replaces the one that the file declares. INVALID_ARGUMENT names the key
 // and value at fault; UNIMPLEMENTED an architecture or feature that this build does not run.
 // Every number is checked against the bounds of the format, so that no product of two overflows.
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
-                                             std::string_view generation_config_json);
+                                             std::string_view generation_config_json,
+                                             std::string_view activation = "");
+
+// Makes `activation` (see ParseActivation) that of *config. INVALID_ARGUMENT if there is none of
+// that name or it needs a gate that the model does not have.
+absl::Status ReplaceActivation(std::string_view activation, ModelConfig* config);
 
 }  // namespace lacuna
 

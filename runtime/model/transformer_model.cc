@@ -330,6 +330,7 @@ void TransformerModel::FfnBlock(const LayerWeights& w, int32_t layer,
             ? ffn_.Run(w, x + first * n, count, mode, y, active)
             : ffn_.RunPredicted(w, x + first * n, count, prediction == Prediction::kAudit,
                                 &predictors_[layer], y, active);
+    stats->negative_gates += result.negative;
     layer_stats.groups += 1;
     layer_stats.union_active += result.union_active;
     layer_stats.dispatched[static_cast<int>(result.decision.path)]
