@@ -26,6 +26,7 @@ struct SequenceChunk {
   absl::Span<const int32_t> block_table;  // KV blocks for positions 0 .. the last of this chunk
   int32_t logits = 0;                     // wanted for the last `logits` of `tokens`
   Phase phase = Phase::kPrefill;
+  bool exact = false;  // keeps a predictor out of the step
 };
 
 // What the FFN of one layer did in one step. A step's tokens pass in groups of at most 64.

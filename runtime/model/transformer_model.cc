@@ -83,7 +83,7 @@ bool TransformerModel::MayPredict(absl::Span<const SequenceChunk> chunks, FfnMod
   if (predictors_.empty() || mode != FfnMode::kAuto) return false;
   int64_t tokens = 0;
   for (const SequenceChunk& chunk : chunks) {
-    if (chunk.phase != Phase::kDecode) return false;
+    if (chunk.phase != Phase::kDecode || chunk.exact) return false;
     tokens += static_cast<int64_t>(chunk.tokens.size());
   }
   return tokens <= kMaxPredictedTokens;
