@@ -267,6 +267,25 @@ void ReadOpt(JsonReader& reader, ModelConfig* config) {
   }
 }
 
+// The traps of the families: what a reader of config.json would take for granted.
+void AddNotes(JsonReader& reader, const Family& family, ModelConfig* config) {
+  const json* const declared = reader.Find("hidden_act");
+  if (family.activation == FamilyActivation::kDRelu && declared != nullptr) {
+    config->notes.push_back(absl::StrCat("hidden_act is ", declared->dump(), ", but a ",
+                                         config->architecture,
+                                         " computes dReLU, ReLU of gate and up: run so"));
+  }
+  if (family.activation == FamilyActivation::kRelu && declared != nullptr && *declared != "relu") {
+    config->notes.push_back(absl::StrCat("hidden_act is ", declared->dump(),
+                                         ", but models of this model_type compute ReLU: run so"));
+  }
+  if (!family.mup && reader.Find("scale_emb") != nullptr) {
+    config->notes.push_back(
+        absl::StrCat("scale_emb, scale_depth and dim_model_base mean nothing in a ",
+                     config->architecture, ", whose weights hold the scales: not applied"));
+  }
+}
+
 absl::StatusOr<json> ParseFile(std::string_view text, absl::string_view name) {
   if (text.size() > kMaxConfigBytes) {
     return absl::InvalidArgumentError(
@@ -299,6 +318,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
     ReadLlama(reader, family, object->contains("sliding_window"), &config);
   }
   CheckFeatures(reader);
+
+  AddNotes(reader, family, &config);
 
   const int64_t last_id = int64_t{config.vocab_size} - 1;
   config.bos_id =

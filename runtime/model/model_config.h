@@ -59,6 +59,7 @@ struct ModelConfig {
   float logits_scale = 1.0f;  // hidden is multiplied by this before lm_head
   int32_t bos_id = -1;
   std::vector<int32_t> eos_ids;  // of config.json and generation_config.json together
+  std::vector<std::string> notes;  // for people: keys of the files that do not mean what they say
 
   int32_t q_dim() const { return num_heads * head_dim; }
   int32_t kv_dim() const { return num_kv_heads * head_dim; }
