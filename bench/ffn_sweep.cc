@@ -96,17 +96,14 @@ absl::Status RunSweeps(const Options& options) {
   if (!shape.ok()) return shape.status();
   absl::StatusOr<const KernelTable*> kernels = SelectCpuKernels("");
   if (!kernels.ok()) return kernels.status();
-  DType dtype = DType::kF32;
-  while (options.weights != DTypeName(dtype)) {
-    if (dtype == DType::kInt4) return absl::InvalidArgumentError("--weights: unknown type");
-    dtype = static_cast<DType>(static_cast<int>(dtype) + 1);
-  }
+  const absl::StatusOr<DType> dtype = ParseWeightType(options.weights);
+  if (!dtype.ok()) return dtype.status();
   ThreadPool pool(options.threads > 0 ? options.threads : AvailableCpus());
   std::printf(
       "shape,weights,batch,density,union_density,dense_ms,sparse_ms,auto_ms,chosen,best_over_"
       "auto\n");
   for (const double density : Numbers(options.densities)) {
-    const absl::Status status = Sweep(options, *shape, density, **kernels, dtype, &pool);
+    const absl::Status status = Sweep(options, *shape, density, **kernels, *dtype, &pool);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();

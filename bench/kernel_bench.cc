@@ -17,6 +17,7 @@
 #include "kernels/base/thread_pool.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "runtime/model/activations.h"
+#include "runtime/model/weights.h"
 
 namespace lacuna {
 namespace {
@@ -166,11 +167,9 @@ class KernelBench {
 absl::Status RunBench(const Options& options) {
   absl::StatusOr<const KernelTable*> kernels = SelectCpuKernels(options.isa);
   if (!kernels.ok()) return kernels.status();
-  DType dtype = DType::kF32;
-  while (options.weights != DTypeName(dtype)) {
-    if (dtype == DType::kInt4) return absl::InvalidArgumentError("--weights: unknown type");
-    dtype = static_cast<DType>(static_cast<int>(dtype) + 1);
-  }
+  const absl::StatusOr<DType> parsed = ParseWeightType(options.weights);
+  if (!parsed.ok()) return parsed.status();
+  const DType dtype = *parsed;
   ThreadPool pool(options.threads > 0 ? options.threads : AvailableCpus());
   absl::StatusOr<BandwidthProbe> probe = BandwidthProbe::Create(&pool);
   if (!probe.ok()) return probe.status();

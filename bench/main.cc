@@ -134,6 +134,8 @@ nlohmann::ordered_json Report(const Options& options, const BenchShape& shape, c
     const auto found = static_cast<double>(total.prediction.true_positive);
     out["predictor_recall"] = found / (found + total.prediction.false_negative);
     out["predictor_precision"] = found / (found + total.prediction.false_positive);
+    const double audited = static_cast<double>(total.audits) * config.num_layers * config.ffn_size;
+    out["predictor_certified_share"] = total.prediction.certified / audited;
     out["audits"] = total.audits;
     out["audit_argmax_mismatches"] = total.audit_mismatches;
   }
@@ -161,10 +163,12 @@ void PrintForPeople(const nlohmann::ordered_json& r) {
       100 * r["bandwidth_fraction"].get<double>(), r["measured_bandwidth_gb_per_s"].get<double>(),
       100 * r["sparsity"].get<double>(), 100 * r["union_density"].get<double>());
   if (!r.contains("audits")) return;
-  std::printf("  sketch   %9.2f %% recall, %.2f %% precision; %d audits, %d with another argmax\n",
-              100 * r["predictor_recall"].get<double>(),
-              100 * r["predictor_precision"].get<double>(), r["audits"].get<int>(),
-              r["audit_argmax_mismatches"].get<int>());
+  std::printf(
+      "  sketch   %9.2f %% recall, %.2f %% precision, %.2f %% of neurons proven inactive; %d "
+      "audits, %d with another argmax\n",
+      100 * r["predictor_recall"].get<double>(), 100 * r["predictor_precision"].get<double>(),
+      100 * r["predictor_certified_share"].get<double>(), r["audits"].get<int>(),
+      r["audit_argmax_mismatches"].get<int>());
 }
 
 absl::StatusOr<std::vector<FfnMode>> ParseModes(const std::string& text) {
@@ -252,11 +256,14 @@ int Main(int argc, char** argv) {
   for (const SyntheticShape& shape : SyntheticShapes()) absl::StrAppend(&shapes, " ", shape.name);
   auto* source = app.add_option_group("model");
   source->add_option("--model", options.load.path, "A Hugging Face directory or a GGUF file");
-  source->add_option("--synthetic", options.synthetic,
-                     "Seeded random weights in the shape of:" + shapes);
+  auto* synthetic = source->add_option("--synthetic", options.synthetic,
+                                       "Seeded random weights in the shape of:" + shapes);
   source->require_option(1);
   app.add_option("--weights", options.load.weights, "auto, f32, bf16, int8 or int4")
       ->capture_default_str();
+  app.add_option("--activation", options.load.activation,
+                 "In place of the model's own: relu, fatrelu:T, drelu or silu")
+      ->excludes(synthetic);
   app.add_option("--ffn", options.ffn, "auto, dense, sparse, or a list such as dense,sparse")
       ->capture_default_str();
   app.add_option("--predictor", options.load.predictor,

@@ -151,6 +151,8 @@ int Main(int argc, char** argv) {
   app.add_option("--text", options.text, "A text file")->required();
   app.add_option("--weights", options.load.weights, "auto, f32, bf16, int8 or int4")
       ->capture_default_str();
+  app.add_option("--activation", options.load.activation,
+                 "In place of the model's own: relu, fatrelu:T, drelu or silu");
   app.add_option("--against", options.against, "Weights to compare with, such as f32");
   app.add_option("--context", options.context, "Tokens of a window")->capture_default_str();
   app.add_option(

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/status.h"
+#include "runtime/model/activation_name.h"
 #include "server/logger.h"
 #include "server/options.h"
 
@@ -41,8 +42,12 @@ absl::Status AdminService::Load(const grpc::ServerContext& rpc,
   if (!std::filesystem::is_directory(file) && !std::filesystem::is_regular_file(file)) {
     return InvalidFields({{"path", "is no directory and no file on the server"}});
   }
+  if (!request.activation().empty()) {
+    const absl::Status status = ParseActivation(request.activation()).status();
+    if (!status.ok()) return InvalidFields({{"activation", std::string(status.message())}});
+  }
   if (absl::Status status = models_->Announce(request.name()); !status.ok()) return status;
-  return models_->Load({request.name(), request.path()});
+  return models_->Load({request.name(), request.path(), request.activation()});
 }
 
 absl::Status AdminService::Unload(const grpc::ServerContext& rpc,

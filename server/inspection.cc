@@ -6,8 +6,8 @@
 #include "absl/strings/str_format.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/utf8.h"
+#include "runtime/model/activation_name.h"
 #include "runtime/model/inspect_model.h"
-#include "server/response_builder.h"
 
 namespace lacuna {
 namespace {
@@ -24,7 +24,7 @@ ordered_json ToJson(const ModelInspection& inspection) {
                                        {"kv_bytes_per_1000_tokens", need.kv_bytes_per_1000_tokens}};
   }
   return {{"architecture", config.architecture},
-          {"activation", ActivationName(config.activation.kind)},
+          {"activation", ActivationKindName(config.activation.kind)},
           {"activation_threshold", config.activation.threshold},
           {"gated", config.gated},
           {"sparse", config.activation.has_zeros()},
@@ -65,10 +65,7 @@ std::string Printable(const std::string& text) {
 }
 
 std::string FfnText(const ModelConfig& config) {
-  std::string text = ActivationName(config.activation.kind);
-  if (config.activation.kind == ActivationKind::kFatRelu) {
-    absl::StrAppend(&text, "(", config.activation.threshold, ")");
-  }
+  std::string text = ActivationName(config.activation);
   absl::StrAppend(&text, config.gated ? ", gated" : ", not gated");
   return text + (config.activation.has_zeros() ? ": sparse, zeros are skipped"
                                                : ": no zeros, served dense");
@@ -117,6 +114,7 @@ bool PrintInspections(const ServerOptions& options, std::ostream& out, std::ostr
   for (const ModelSpec& model : options.models) {
     LoadOptions load;
     load.path = model.path;
+    load.activation = model.activation;
     load.threads = options.threads;
     load.predictor = options.predictor;
     const absl::StatusOr<ModelInspection> inspection = InspectModel(load);

@@ -3,10 +3,21 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/model/activation_name.h"
 #include "runtime/model/kv_cache.h"
+#include "server/logger.h"
 
 namespace lacuna {
 namespace {
+
+// The declared activation is judged by the first tokens that are served: prompts and outputs alike.
+constexpr int64_t kTokensToJudge = 256;
+// Models trained with ReLU have 67 % zeros (ReluLLaMA-7B) to 97 %, random weights 50 %.
+constexpr double kFewestZeros = 0.3;
+// Of a SiLU model's gates 62 % to 66 % are negative (SmolLM2-135M on a novel and on code); of a
+// ProSparse model's as many as it has zeros, 88 % and more. ReluLLaMA lies too low to be told
+// apart.
+constexpr double kMostNegativeGates = 0.85;
 
 constexpr std::array<const char*, kNumStepPhases> kStepPhaseNames = {"prefill", "decode", "mixed"};
 constexpr std::array<const char*, kNumPhases> kPhaseNames = {"prefill", "decode"};
@@ -46,7 +57,10 @@ ModelMetrics::ModelMetrics(Metrics* metrics, const std::string& model, const Mod
       sparsity_(metrics->ffn_activation_sparsity.Add({{"model", model}}, RatioBuckets())),
       union_density_(metrics->ffn_batch_union_density.Add({{"model", model}}, RatioBuckets())),
       audits_(metrics->sparse_audit.Add({{"model", model}})),
-      audit_mismatches_(metrics->sparse_audit_argmax_mismatch.Add({{"model", model}})) {
+      audit_mismatches_(metrics->sparse_audit_argmax_mismatch.Add({{"model", model}})),
+      model_(model),
+      activation_(config.activation),
+      neurons_per_token_(int64_t{config.num_layers} * config.ffn_size) {
   for (int i = 0; i < kNumStepPhases; ++i) {
     const prometheus::Labels labels = {{"model", model}, {"phase", kStepPhaseNames[i]}};
     step_duration_[i] = &metrics->step_duration.Add(labels, LatencyBuckets());
@@ -141,6 +155,30 @@ void ModelMetrics::RecordFfn(const FfnStepStats& ffn, StepPhase phase) {
   if (union_neurons > 0) union_density_.Observe(static_cast<double>(union_active) / union_neurons);
   neurons_.fetch_add(neurons, std::memory_order_relaxed);
   active_.fetch_add(active, std::memory_order_relaxed);
+  negative_gates_ += ffn.negative_gates;
+  if (!judged_) JudgeActivation();
+}
+
+void ModelMetrics::JudgeActivation() {
+  const int64_t neurons = neurons_.load(std::memory_order_relaxed);
+  if (neurons < kTokensToJudge * neurons_per_token_) return;
+  judged_ = true;
+  const double zeros = MeasuredSparsity();
+  const double negative = static_cast<double>(negative_gates_) / neurons;
+  const char* doubt = nullptr;
+  if (activation_.has_zeros() && zeros < kFewestZeros) {
+    doubt = "so few FFN neurons are zero that the model was hardly trained with this activation";
+  } else if (!activation_.has_zeros() && negative > kMostNegativeGates) {
+    doubt = "so many FFN gates are negative that the model was probably trained with relu";
+  }
+  if (doubt == nullptr) return;
+  Log(LogLevel::kWarning, "activation_doubtful",
+      {{"model", model_},
+       {"activation", ActivationName(activation_)},
+       {"zeros", zeros},
+       {"negative_gates", negative},
+       {"tokens", neurons / neurons_per_token_},
+       {"message", absl::StrCat(doubt, "; if its files are wrong, set --activation")}});
 }
 
 void ModelMetrics::OnScheduled(absl::Duration queue_time) {

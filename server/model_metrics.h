@@ -54,6 +54,8 @@ class ModelMetrics : public EngineMetrics {
     Counter* false_positive = nullptr;
   };
 
+  // Warns, once, if the first tokens show that the declared activation is not the model's.
+  void JudgeActivation();
   void AddLayers(Metrics* metrics, const std::string& model, int32_t layers, bool has_predictor);
   void RecordFfn(const FfnStepStats& ffn, StepPhase phase);
 
@@ -89,6 +91,11 @@ class ModelMetrics : public EngineMetrics {
   Gauge* vllm_waiting_ = nullptr;
   Gauge* vllm_kv_usage_ = nullptr;
 
+  const std::string model_;
+  const Activation activation_;
+  const int64_t neurons_per_token_;
+  bool judged_ = false;
+  int64_t negative_gates_ = 0;  // until judged
   std::atomic<int64_t> neurons_{0};
   std::atomic<int64_t> active_{0};
 };

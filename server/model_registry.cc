@@ -6,6 +6,7 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "proto/status.h"
+#include "runtime/model/activation_name.h"
 #include "server/logger.h"
 
 namespace lacuna {
@@ -22,6 +23,7 @@ void LogLoaded(const ModelHost& host, double seconds) {
   Log(LogLevel::kInfo, "model_loaded",
       {{"model", host.name()},
        {"architecture", config.architecture},
+       {"activation", ActivationName(config.activation)},
        {"sparse", config.activation.has_zeros()},
        {"parameters", facts.parameters},
        {"weights", facts.weights},
@@ -69,6 +71,7 @@ absl::Status ModelRegistry::Load(const ModelSpec& spec) {
   LoadOptions load;
   load.path = spec.path;
   load.weights = options_.weights;
+  load.activation = spec.activation;
   load.device = options_.device;
   load.threads = options_.threads;
   load.predictor = options_.predictor;

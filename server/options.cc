@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "runtime/model/activation_name.h"
 #include "server/default_model.h"
 #include "server/version.h"
 
@@ -19,7 +20,7 @@ constexpr char kDescription[] =
 
 constexpr char kFooter[] = R"(
 Every flag can also be set as LACUNA_<NAME> in the environment (LACUNA_LISTEN=0.0.0.0:50051;
-several models separated by commas) or as a line of the --config file (listen="0.0.0.0:50051").
+several models or activations separated by commas) or as a line of the --config file (listen="0.0.0.0:50051").
 The command line wins over the environment, the environment over the file.
 
 The ports are bound before the models are loaded: health checks answer at once and Generate says
@@ -114,12 +115,12 @@ std::vector<std::string> EnvironmentArgs(const CLI::App& app, const std::vector<
         absl::StrCat("LACUNA_", absl::AsciiStrToUpper(option->get_single_name()));
     const char* value = given ? nullptr : environment(variable.c_str());
     if (value == nullptr) continue;
-    if (flag != "--model") {
+    if (flag != "--model" && flag != "--activation") {
       result.push_back(absl::StrCat(flag, "=", value));
       continue;
     }
-    for (absl::string_view model : absl::StrSplit(value, ',', absl::SkipEmpty())) {
-      result.push_back(absl::StrCat(flag, "=", model));
+    for (absl::string_view item : absl::StrSplit(value, ',', absl::SkipEmpty())) {
+      result.push_back(absl::StrCat(flag, "=", item));
     }
   }
   return result;
@@ -156,7 +157,27 @@ absl::Status CheckTogether(const ServerOptions& options) {
   return absl::OkStatus();
 }
 
-void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* models) {
+// "ACTIVATION" for all of `models`, "NAME=ACTIVATION" for one.
+absl::Status SetActivation(const std::string& text, std::vector<ModelSpec>* models) {
+  const size_t equals = text.find('=');
+  const std::string name = equals == std::string::npos ? "" : text.substr(0, equals);
+  const std::string activation = equals == std::string::npos ? text : text.substr(equals + 1);
+  if (const absl::Status status = ParseActivation(activation).status(); !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--activation: ", status.message()));
+  }
+  bool found = false;
+  for (ModelSpec& model : *models) {
+    if (!name.empty() && model.name != name) continue;
+    model.activation = activation;
+    found = true;
+  }
+  if (found) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--activation: '", text, "': no --model is named '", name, "'"));
+}
+
+void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* models,
+              std::vector<std::string>* activations) {
   app->add_option("--model", *models,
                   "Model to serve, repeatable: a Hugging Face directory (config.json,\n"
                   "*.safetensors, tokenizer.model) or a GGUF file. Default: the embedded model")
@@ -175,6 +196,12 @@ void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* m
   app->add_option("--weights", options->weights,
                   "Weights in memory; auto: as stored, blocks of a GGUF file as int8")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}));
+  app->add_option("--activation", *activations,
+                  "What the FFN computes, where the model's files say it wrongly or not at all,\n"
+                  "repeatable: relu, fatrelu:T, drelu or silu")
+      ->type_name("[NAME=]ACTIVATION")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app->add_option_function<std::string>(
          "--ffn",
          [options](const std::string& mode) {
@@ -277,12 +304,12 @@ absl::StatusOr<std::optional<ServerOptions>> ParseServerOptions(std::vector<std:
                                                                 const Environment& environment,
                                                                 std::ostream* out) {
   ServerOptions options;
-  std::vector<std::string> models;
+  std::vector<std::string> models, activations;
   CLI::App app(kDescription, "lacuna-server");
   app.option_defaults()->always_capture_default()->multi_option_policy(
       CLI::MultiOptionPolicy::TakeLast);
   app.set_version_flag("--version", absl::StrCat("lacuna-server ", kVersion));
-  AddFlags(&app, &options, &models);
+  AddFlags(&app, &options, &models, &activations);
   app.set_config("--config", "", "File with the same names as the flags, one name=value a line");
   app.allow_config_extras(CLI::config_extras_mode::error);
   app.footer(kFooter);
@@ -322,6 +349,9 @@ absl::StatusOr<std::optional<ServerOptions>> ParseServerOptions(std::vector<std:
         FindDefaultModel(std::filesystem::read_symlink("/proc/self/exe", ignored).string());
     if (!path.ok()) return path.status();
     options.models.push_back({std::filesystem::path(*path).filename().string(), *path});
+  }
+  for (const std::string& text : activations) {
+    if (absl::Status status = SetActivation(text, &options.models); !status.ok()) return status;
   }
   if (absl::Status status = CheckTogether(options); !status.ok()) return status;
   return options;

@@ -18,6 +18,7 @@ namespace lacuna {
 struct ModelSpec {
   std::string name;
   std::string path;
+  std::string activation = {};  // "": the one that its files declare; see ParseActivation
 };
 
 // Whether to say what the models are, and how, instead of serving them.

@@ -5,6 +5,7 @@
 
 #include "absl/time/time.h"
 #include "runtime/base/utf8.h"
+#include "runtime/model/activation_name.h"
 
 namespace lacuna {
 namespace {
@@ -30,20 +31,6 @@ v1::FinishReason ToProto(FinishReason reason) {
 }
 
 }  // namespace
-
-const char* ActivationName(ActivationKind kind) {
-  switch (kind) {
-    case ActivationKind::kRelu:
-      return "relu";
-    case ActivationKind::kFatRelu:
-      return "fatrelu";
-    case ActivationKind::kDRelu:
-      return "drelu";
-    case ActivationKind::kSilu:
-      return "silu";
-  }
-  return "";
-}
 
 std::string TokenText(const Tokenizer& tokenizer, int32_t id) {
   const auto bytes = tokenizer.TokenBytes(id);
@@ -114,7 +101,7 @@ v1::Model ToProto(const ModelHost& host, int32_t default_max_tokens) {
   out.set_name(host.name());
   out.set_state(v1::Model::READY);
   out.set_architecture(config.architecture);
-  out.set_activation(ActivationName(config.activation.kind));
+  out.set_activation(ActivationKindName(config.activation.kind));
   if (config.activation.kind == ActivationKind::kFatRelu) {
     out.set_activation_threshold(config.activation.threshold);
   }

@@ -12,9 +12,6 @@ namespace lacuna {
 
 // The engine's results as messages of the API. Pure functions.
 
-// "relu", "fatrelu", "drelu" or "silu".
-const char* ActivationName(ActivationKind kind);
-
 // The text of one token, broken UTF-8 replaced by U+FFFD.
 std::string TokenText(const Tokenizer& tokenizer, int32_t id);
 

@@ -17,6 +17,7 @@ namespace {
 
 struct InspectOptions {
   std::vector<std::string> paths;
+  std::string activation;
   bool json = false;
 };
 
@@ -30,6 +31,7 @@ int Run(const InspectOptions& options) {
   for (size_t i = 0; i < options.paths.size(); ++i) {
     args.push_back(absl::StrCat("--model=", i, "=", options.paths[i]));
   }
+  if (!options.activation.empty()) args.push_back("--activation=" + options.activation);
   std::vector<char*> argv;
   for (std::string& arg : args) argv.push_back(arg.data());
   argv.push_back(nullptr);
@@ -49,6 +51,10 @@ void AddInspectCommand(CLI::App* app, CommandBody* body) {
       ->add_option("path", options->paths,
                    "A Hugging Face directory or a GGUF file; several may be given")
       ->required();
+  command->add_option(
+      "--activation", options->activation,
+      "What the FFN computes, instead of what the files say: relu, fatrelu:T, drelu\n"
+      "or silu");
   command->add_flag("--json", options->json, "One JSON object a line for each path");
   command->footer(
       "Reads headers, no weights, and checks what lacuna-server checks before it loads them.\n"

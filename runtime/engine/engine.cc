@@ -212,6 +212,7 @@ absl::StatusOr<ForwardOutput> Engine::Compute(const std::vector<BatchEntry>& bat
         absl::MakeConstSpan(s.blocks).first(KvCache::BlocksFor(s.computed + entry.tokens));
     chunk.logits = entry.logits;
     chunk.phase = entry.phase;
+    chunk.exact = s.request->spec.ffn_mode != FfnMode::kAuto;
     rows += entry.logits;
   }
   absl::StatusOr<ForwardOutput> output =

@@ -40,7 +40,11 @@ void Engine::Advance(Sequence* sequence, int32_t tokens, absl::Span<const float>
 
 void Engine::RegisterFullBlocks(Sequence* sequence) {
   constexpr int32_t kSize = KvCache::kBlockSize;
-  for (; (sequence->registered + 1) * kSize <= sequence->computed; ++sequence->registered) {
+  // With a predictor, what was decoded is approximate: exact requests must not find it.
+  const int32_t end = model_->facts().has_predictor
+                          ? std::min(sequence->computed, sequence->prompt_length())
+                          : sequence->computed;
+  for (; (sequence->registered + 1) * kSize <= end; ++sequence->registered) {
     const int32_t i = sequence->registered;
     sequence->content = allocator_.Register(
         sequence->request->spec.tenant, sequence->content,

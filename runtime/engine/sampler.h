@@ -15,7 +15,7 @@ namespace lacuna {
 struct SamplerScratch {
   std::vector<float> logits;
   std::vector<int32_t> ids;
-  std::vector<double> weights;
+  std::vector<float> weights;
 };
 
 // Draws the tokens of one choice, one after the other. A token depends on the logits, the
@@ -44,8 +44,9 @@ class Sampler {
   // Copies `logits` to `adjusted` with penalties, bias and bans.
   void Adjust(absl::Span<const float> logits, absl::Span<const int32_t> banned,
               std::vector<float>* adjusted) const;
-  // Index of the token that inverse-transform sampling at `uniform` finds.
-  int32_t Draw(float max, double uniform, SamplerScratch* scratch) const;
+  // Index of the token that inverse-transform sampling at `uniform` finds; `max` is the largest.
+  int32_t Draw(absl::Span<const float> logits, float max, double uniform,
+               SamplerScratch* scratch) const;
 
   const SamplingParams params_;
   const int32_t choice_;

@@ -143,6 +143,11 @@ absl::Status SafetensorsCheckpoint::OpenShards(const std::string& directory,
       }
       absl::StatusOr<std::unique_ptr<SafetensorsFile>> file =
           SafetensorsFile::Open(absl::StrCat(directory, "/", *file_name));
+      if (absl::IsNotFound(file.status())) {
+        return absl::NotFoundError(absl::StrCat(
+            index_path, " names ", *file_name,
+            ", which is not there: the download is not complete, fetch the missing file"));
+      }
       if (!file.ok()) return file.status();
       files_.push_back(*std::move(file));
     }

@@ -12,9 +12,6 @@ namespace {
 // Bytes of `up` rows that a batch visits token by token before it goes on to the next rows, which
 // are fetched meanwhile: both fit into a second-level cache of 1 MiB.
 constexpr int64_t kPassBytes = 256 * 1024;
-// Neurons per thread come in multiples of a cache line of floats.
-constexpr int64_t kGrain = 16;
-
 // An underflowed sum can be -0, and adding the zero products of the dense path makes it +0. Adding
 // +0 last gives both paths +0.
 void MakeZerosPositive(float* y, int64_t tokens, int64_t stride, int64_t begin, int64_t end) {
@@ -28,8 +25,8 @@ void Relu(float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] = x[i] <= 0.0f ? 0.0f : x[i];
 }
 
-const float* Bias(const LayerWeights& weights) {
-  return weights.gate_bias.empty() ? nullptr : weights.gate_bias.data();
+int64_t CountNegative(const float* x, int64_t n) {
+  return std::count_if(x, x + n, [](float value) { return value < 0.0f; });
 }
 
 }  // namespace
@@ -76,38 +73,13 @@ Ffn::Result Ffn::Run(const LayerWeights& weights, const float* x, int64_t tokens
   return UpDown(weights, tokens, weights.gate.bytes(), decision, y, active);
 }
 
-Ffn::Result Ffn::RunPredicted(const LayerWeights& weights, const float* x, int64_t tokens,
-                              bool audit, GatePredictor* predictor, float* y,
-                              absl::Span<int64_t> active) {
-  const int64_t sketch_bytes = weights.gate_sketch.bytes();
-  if (!audit && !predictor->Pays(tokens, sketch_bytes, weights.gate.bytes())) {
-    return Run(weights, x, tokens, FfnMode::kAuto, y, active);
-  }
-  Reserve(tokens);
-  x_.Set(*kernels_, pool_, weights.gate.dtype, x, tokens, hidden_);
-  Estimate(weights, x, tokens);
-  PredictionCounts prediction;
-  int64_t gate_rows = neurons_;
-  if (audit) {
-    ComputeGate(weights, tokens);
-    prediction = Audit(weights, tokens, predictor);
-  } else {
-    gate_rows = PredictGate(weights, predictor->margin(), tokens);
-  }
-  ShrinkUnion(tokens);
-  const int64_t gate_bytes = sketch_bytes + gate_rows * weights.gate.bytes() / neurons_;
-  Result result =
-      UpDown(weights, tokens, gate_bytes, {FfnPath::kSparse, FfnReason::kPredicted}, y, active);
-  result.prediction = prediction;
-  return result;
-}
-
 Ffn::Result Ffn::UpDown(const LayerWeights& weights, int64_t tokens, int64_t gate_bytes,
                         FfnDecision decision, float* y, absl::Span<int64_t> active) {
   const bool sparse = decision.path == FfnPath::kSparse;
   const auto rows_read = [&] { return sparse ? static_cast<int64_t>(union_.size()) : neurons_; };
   Result result;
   result.decision = decision;
+  for (const Scratch& s : scratch_) result.negative += s.negative;
   result.weight_bytes = gate_bytes + rows_read() * weights.up.bytes() / neurons_;
   Up(weights.up, tokens, decision.path);
   if (activation_.kind == ActivationKind::kDRelu) DropZeros(tokens, decision.path);
@@ -211,7 +183,8 @@ void Ffn::ComputeGate(const LayerWeights& weights, int64_t tokens) {
       tokens,
       [&](int64_t begin, int64_t end) {
         kernels_->linear[static_cast<int>(gate.dtype)](x_.data(), x_.stride(), tokens, gate, begin,
-                                                       end, Bias(weights), gates_.data(), neurons_);
+                                                       end, weights.gate_bias_data(), gates_.data(),
+                                                       neurons_);
       },
       [&](int64_t begin, int64_t end, int64_t t, int32_t* out) {
         return kernels_->activate(activation_, &gates_[t * neurons_ + begin], end - begin,
@@ -219,94 +192,11 @@ void Ffn::ComputeGate(const LayerWeights& weights, int64_t tokens) {
       });
 }
 
-void Ffn::Estimate(const LayerWeights& weights, const float* x, int64_t tokens) {
-  const RowMatrix& sketch = weights.gate_sketch;
-  const Activations* input = &x_;
-  if (!IsQuantized(weights.gate.dtype)) {
-    sketch_x_.Set(*kernels_, pool_, sketch.dtype, x, tokens, hidden_);
-    input = &sketch_x_;
-  }
-  if (static_cast<int64_t>(estimates_.size()) < tokens * neurons_) {
-    estimates_.resize(tokens * neurons_);
-  }
-  deviations_.resize(tokens);
-  for (int64_t t = 0; t < tokens; ++t) {
-    double squares = 0;
-    for (int64_t c = 0; c < hidden_; ++c) {
-      squares += static_cast<double>(x[t * hidden_ + c]) * x[t * hidden_ + c];
-    }
-    deviations_[t] = static_cast<float>(std::sqrt(squares / static_cast<double>(hidden_)));
-  }
-  pool_->ParallelFor(neurons_, kGrain, [&](int64_t begin, int64_t end, int) {
-    kernels_->linear[static_cast<int>(sketch.dtype)](input->data(), input->stride(), tokens, sketch,
-                                                     begin, end, Bias(weights), estimates_.data(),
-                                                     neurons_);
-  });
-}
-
-int64_t Ffn::PredictGate(const LayerWeights& weights, float margin, int64_t tokens) {
-  const float* const errors = weights.sketch_error.data();
-  ListNeurons(
-      tokens, [](int64_t, int64_t) {},
-      [&](int64_t begin, int64_t end, int64_t t, int32_t* out) {
-        const float* const estimates = &estimates_[t * neurons_];
-        const float allowance = margin * deviations_[t];
-        int64_t n = 0;
-        for (int64_t j = begin; j < end; ++j) {
-          out[n] = static_cast<int32_t>(j);
-          n += estimates[j] + allowance * errors[j] >= activation_.threshold ? 1 : 0;
-        }
-        return n;
-      });
-  const auto rows = static_cast<int64_t>(union_.size());
-  const float* const bias = Bias(weights);
-  DotLists(weights.gate, tokens, [&](int64_t, const ActiveList& list, int64_t from, int64_t to) {
-    if (bias == nullptr) return;
-    for (int64_t i = from; i < to; ++i) list.values[i] += bias[list.neurons[i]];
-  });
-  for (int64_t t = 0; t < tokens; ++t) {
-    ActiveList& list = lists_[t];
-    int32_t* const kept = list.positions;
-    const int64_t n = kernels_->activate(activation_, list.values, list.size, 0, kept);
-    for (int64_t i = 0; i < n; ++i) {
-      list.neurons[i] = list.neurons[kept[i]];
-      gates_[t * neurons_ + list.neurons[i]] = list.values[kept[i]];
-    }
-    list.size = n;
-  }
-  return rows;
-}
-
-PredictionCounts Ffn::Audit(const LayerWeights& weights, int64_t tokens, GatePredictor* predictor) {
-  const float* const errors = weights.sketch_error.data();
-  const float margin = predictor->margin();
-  PredictionCounts counts;
-  for (int64_t t = 0; t < tokens; ++t) {
-    ActiveList& list = lists_[t];
-    const float* const estimates = &estimates_[t * neurons_];
-    const auto needed = [&](int64_t j) {
-      const float deviation = std::max(deviations_[t] * errors[j], 1e-30f);
-      return (activation_.threshold - estimates[j]) / deviation;
-    };
-    int64_t named = 0;
-    for (int64_t j = 0; j < neurons_; ++j) named += needed(j) <= margin ? 1 : 0;
-    int64_t kept = 0;
-    for (int64_t i = 0; i < list.size; ++i) {
-      const int32_t neuron = list.neurons[i];
-      list.values[i] = needed(neuron);
-      if (list.values[i] <= margin) list.neurons[kept++] = neuron;
-    }
-    predictor->Learn(absl::MakeConstSpan(list.values, list.size), named, neurons_);
-    counts += {kept, list.size - kept, named - kept};
-    list.size = kept;
-  }
-  return counts;
-}
-
-template <typename Prepare, typename List>
-void Ffn::ListNeurons(int64_t tokens, Prepare prepare, List list_neurons) {
+void Ffn::ListNeurons(int64_t tokens, absl::FunctionRef<void(int64_t, int64_t)> prepare,
+                      absl::FunctionRef<int64_t(int64_t, int64_t, int64_t, int32_t*)> list_part) {
   for (Scratch& s : scratch_) {
     s.listed.clear();
+    s.negative = 0;
     std::fill(s.active.begin(), s.active.end(), 0);
   }
   pool_->ParallelFor(neurons_, kGrain, [&](int64_t begin, int64_t end, int thread) {
@@ -316,8 +206,11 @@ void Ffn::ListNeurons(int64_t tokens, Prepare prepare, List list_neurons) {
     for (int64_t t = 0; t < tokens; ++t) {
       // Each thread's part of the list, moved together below.
       int32_t* part = lists_[t].neurons + begin + kGrain * thread;
-      s.active[t] = list_neurons(begin, end, t, part);
+      s.active[t] = list_part(begin, end, t, part);
       for (int64_t i = 0; i < s.active[t]; ++i) is_active_[part[i]] = 1;
+      if (activation_.kind == ActivationKind::kSilu) {
+        s.negative += CountNegative(&gates_[t * neurons_ + begin], end - begin);
+      }
     }
     for (int64_t j = begin; j < end; ++j) {
       if (is_active_[j] != 0) s.listed.push_back(static_cast<int32_t>(j));
@@ -380,8 +273,8 @@ void Ffn::DropZeros(int64_t tokens, FfnPath path) {
   }
 }
 
-template <typename Finish>
-void Ffn::DotLists(const RowMatrix& rows, int64_t tokens, Finish finish) {
+void Ffn::DotLists(const RowMatrix& rows, int64_t tokens,
+                   absl::FunctionRef<void(int64_t, const ActiveList&, int64_t, int64_t)> finish) {
   const int64_t pass = tokens == 1 || rows.empty()
                            ? neurons_
                            : std::max<int64_t>(kPassBytes / RowBytes(rows.dtype, hidden_), kGrain);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "kernels/base/kernel_table.h"
 #include "kernels/base/thread_pool.h"
@@ -28,8 +29,10 @@ class Ffn {
 
   struct Result {
     FfnDecision decision;
-    int64_t union_active = 0;     // neurons active for at least one token of the group
-    int64_t weight_bytes = 0;     // of the weights read
+    int64_t union_active = 0;  // neurons active for at least one token of the group
+    int64_t weight_bytes = 0;  // of the weights read
+    // With SiLU only: (token, neuron) pairs whose gate is negative, which ReLU would make zeros.
+    int64_t negative = 0;
     PredictionCounts prediction;  // of an audit
   };
 
@@ -55,6 +58,9 @@ class Ffn {
                       GatePredictor* predictor, float* y, absl::Span<int64_t> active);
 
  private:
+  // Neurons per thread come in multiples of a cache line of floats.
+  static constexpr int64_t kGrain = 16;
+
   // The active neurons of one token, ascending.
   struct ActiveList {
     int32_t* neurons;    // room for all neurons and some
@@ -73,15 +79,17 @@ class Ffn {
   PredictionCounts Audit(const LayerWeights& weights, int64_t tokens, GatePredictor* predictor);
   // Fills lists_ and union_. Each thread calls prepare(begin, end) for its range of neurons, then
   // list(begin, end, t, out), which writes those of token t, ascending, and returns how many.
-  template <typename Prepare, typename List>
-  void ListNeurons(int64_t tokens, Prepare prepare, List list);
+  void ListNeurons(
+      int64_t tokens, absl::FunctionRef<void(int64_t begin, int64_t end)> prepare,
+      absl::FunctionRef<int64_t(int64_t begin, int64_t end, int64_t t, int32_t* out)> list);
   void FindUnion(int64_t tokens);
   // union_ = the neurons of lists_, which have become shorter.
   void ShrinkUnion(int64_t tokens);
   // list.positions and list.values = x . row for the rows listed, in one pass over the rows; then
   // finish(t, list, from, to) for the part [from, to) of a token's list, on any thread.
-  template <typename Finish>
-  void DotLists(const RowMatrix& rows, int64_t tokens, Finish finish);
+  void DotLists(
+      const RowMatrix& rows, int64_t tokens,
+      absl::FunctionRef<void(int64_t t, const ActiveList& list, int64_t from, int64_t to)> finish);
   // From gates_, lists_ and union_: x1, then what the neurons give. gate_bytes: read to find the
   // gates.
   Result UpDown(const LayerWeights& weights, int64_t tokens, int64_t gate_bytes,
@@ -102,6 +110,7 @@ class Ffn {
     std::vector<const void*> ahead;  // [neurons]
     std::vector<int64_t> active;     // by token: neurons found, later where in its list this is
     std::vector<int32_t> listed;     // this thread's part of the union
+    int64_t negative = 0;            // of Result, this thread's part
   };
 
   const KernelTable* const kernels_;

@@ -11,7 +11,7 @@ constexpr size_t kRing = 8192;
 constexpr size_t kMaxPerToken = kRing / 32;
 
 // Tokens to come differ from those remembered: only this share of the losses allowed is planned.
-constexpr double kCaution = 0.9;
+constexpr double kCaution = 0.6;
 
 }  // namespace
 

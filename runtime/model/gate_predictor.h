@@ -14,11 +14,14 @@ struct PredictionCounts {
   int64_t true_positive = 0;   // active and named
   int64_t false_negative = 0;  // active but not named: lost
   int64_t false_positive = 0;  // named for nothing
+  // Proven inactive: no row that differs from the sketch by as much could reach the threshold.
+  int64_t certified = 0;
 
   void operator+=(const PredictionCounts& other) {
     true_positive += other.true_positive;
     false_negative += other.false_negative;
     false_positive += other.false_positive;
+    certified += other.certified;
   }
 };
 

@@ -29,7 +29,8 @@ class GgufReader {
   // Numbers, of any integer or float type, must be in [min, max]. Without `missing` the key is
   // required. An array whose elements are equal is that number (some keys are there per layer);
   // others are UNIMPLEMENTED.
-  int32_t Int(const std::string& key, int64_t min, int64_t max, std::optional<int32_t> missing = {});
+  int32_t Int(const std::string& key, int64_t min, int64_t max,
+              std::optional<int32_t> missing = {});
   float Float(const std::string& key, double min, double max, std::optional<float> missing = {});
   bool Bool(const std::string& key, bool missing);
   std::string_view String(const std::string& key, std::string_view missing);

@@ -36,7 +36,7 @@ struct ModelInspection {
 
 // Reads headers, configuration and tokenizer, and no weights: as long as LoadModel takes to refuse
 // a model. Errors are LoadModel's, but for those of the weights' values. Of `options`, path,
-// threads and predictor count.
+// activation, threads and predictor count.
 absl::StatusOr<ModelInspection> InspectModel(const LoadOptions& options);
 
 }  // namespace lacuna

@@ -35,16 +35,6 @@ absl::Status CheckDevice(const std::string& device) {
       ")"));
 }
 
-absl::StatusOr<DType> ChooseDType(const std::string& weights, DType stored) {
-  if (weights == "auto") return stored;
-  if (weights == "f32") return DType::kF32;
-  if (weights == "bf16") return DType::kBf16;
-  if (weights == "int8") return DType::kInt8;
-  if (weights == "int4") return DType::kInt4;
-  return absl::InvalidArgumentError(
-      absl::StrCat("--weights=", weights, ": want auto, f32, bf16, int8 or int4"));
-}
-
 absl::Status CheckPredictor(const LoadOptions& options, const ModelConfig& config) {
   if (options.predictor == "off") return absl::OkStatus();
   if (options.predictor != "sketch") {
@@ -64,10 +54,14 @@ absl::Status CheckPredictor(const LoadOptions& options, const ModelConfig& confi
 // needs up to 1,023. Up to this or a sixteenth of the vocabulary is taken for padding.
 constexpr int32_t kMaxPadding = 1024;
 
+constexpr char kWrongTokenizer[] =
+    ": they do not belong together; fetch the tokenizer's files from where the weights came from";
+
 // Real ones are a few kilobytes.
 constexpr int64_t kMaxConfigBytes = 1 << 20;
 
-absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
+absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory,
+                                       const std::string& activation) {
   absl::StatusOr<std::string> config = ReadFile(directory + "/config.json", kMaxConfigBytes);
   if (!config.ok()) return config.status();
   std::string generation;
@@ -77,7 +71,7 @@ absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
     if (!contents.ok()) return contents.status();
     generation = *std::move(contents);
   }
-  return ParseModelConfig(*config, generation);
+  return ParseModelConfig(*config, generation, activation);
 }
 
 absl::Status CheckVocabularies(const std::string& directory, const ModelConfig& config,
@@ -86,18 +80,19 @@ absl::Status CheckVocabularies(const std::string& directory, const ModelConfig& 
   if (ids > config.vocab_size) {
     return absl::InvalidArgumentError(absl::StrCat(directory, ": the tokenizer has ", ids,
                                                    " ids, the model only ", config.vocab_size,
-                                                   " embeddings"));
+                                                   " embeddings", kWrongTokenizer));
   }
   if (config.vocab_size - ids > std::max(kMaxPadding, config.vocab_size / 16)) {
     return absl::InvalidArgumentError(
         absl::StrCat(directory, ": the tokenizer has ", ids, " ids, the model ", config.vocab_size,
-                     " embeddings, which is more than padding: they do not belong together"));
+                     " embeddings, which is more than padding", kWrongTokenizer));
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<ModelFiles> OpenDirectory(const std::string& directory) {
-  absl::StatusOr<ModelConfig> config = ReadConfig(directory);
+absl::StatusOr<ModelFiles> OpenDirectory(const std::string& directory,
+                                         const std::string& activation) {
+  absl::StatusOr<ModelConfig> config = ReadConfig(directory, activation);
   if (!config.ok()) return config.status();
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(directory);
   if (!tokenizer.ok()) return tokenizer.status();
@@ -116,7 +111,7 @@ absl::StatusOr<ModelFiles> OpenDirectory(const std::string& directory) {
                     .auto_weights = stored};
 }
 
-absl::StatusOr<ModelFiles> OpenGguf(const std::string& path) {
+absl::StatusOr<ModelFiles> OpenGguf(const std::string& path, const std::string& activation) {
   absl::StatusOr<std::unique_ptr<GgufFile>> file = GgufFile::Open(path);
   if (!file.ok()) return file.status();
   const GgufHeader& header = (*file)->header();
@@ -127,6 +122,10 @@ absl::StatusOr<ModelFiles> OpenGguf(const std::string& path) {
   if (!config.ok()) return named(config.status());
   absl::Status status = ReadGgufRopeFactors(**file, &*config);
   if (!status.ok()) return named(status);
+  if (!activation.empty()) {
+    status = ReplaceActivation(activation, &*config);
+    if (!status.ok()) return named(status);
+  }
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = MakeGgufTokenizer(header);
   if (!tokenizer.ok()) return named(tokenizer.status());
   absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template = MakeGgufChatTemplate(header);
@@ -150,6 +149,7 @@ absl::StatusOr<ModelFiles> OpenGguf(const std::string& path) {
 std::vector<std::string> Warnings(const ModelFiles& files) {
   const ModelConfig& config = files.config;
   std::vector<std::string> warnings = config.notes;
+  if (!config.activation_note.empty()) warnings.push_back(config.activation_note);
   if (!config.activation.has_zeros()) {
     warnings.push_back("its activation gives no zeros: served dense, without the sparse speed-up");
   }
@@ -171,7 +171,8 @@ absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSo
   absl::Status status = CheckDevice(options.device);
   status.Update(CheckPredictor(options, config));
   if (!status.ok()) return status;
-  absl::StatusOr<DType> dtype = ChooseDType(options.weights, source.stored_dtype());
+  absl::StatusOr<DType> dtype =
+      options.weights == "auto" ? source.stored_dtype() : ParseWeightType(options.weights);
   if (!dtype.ok()) return dtype.status();
   const char* isa = std::getenv("LACUNA_ISA");
   absl::StatusOr<const KernelTable*> kernels = SelectCpuKernels(isa == nullptr ? "" : isa);
@@ -193,8 +194,8 @@ absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSo
 
 absl::StatusOr<ModelFiles> OpenModel(const LoadOptions& options) {
   absl::StatusOr<ModelFiles> files = std::filesystem::is_regular_file(options.path)
-                                         ? OpenGguf(options.path)
-                                         : OpenDirectory(options.path);
+                                         ? OpenGguf(options.path, options.activation)
+                                         : OpenDirectory(options.path, options.activation);
   if (files.ok()) files->warnings = Warnings(*files);
   return files;
 }

@@ -21,6 +21,7 @@ struct LoadOptions {
   std::string path;  // a Hugging Face directory or a GGUF file
   // "auto" (as stored; f16 becomes f32, the blocks of a GGUF file int8), f32, bf16, int8, int4
   std::string weights = "auto";
+  std::string activation;         // "": the model's own; see ParseActivation
   std::string device = "auto";    // "auto", "cpu", "cuda", "cuda:N"
   int threads = 0;                // 0: AvailableCpus()
   std::string predictor = "off";  // "off", "sketch"

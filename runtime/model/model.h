@@ -26,6 +26,7 @@ struct SequenceChunk {
   absl::Span<const int32_t> block_table;  // KV blocks for positions 0 .. the last of this chunk
   int32_t logits = 0;                     // wanted for the last `logits` of `tokens`
   Phase phase = Phase::kPrefill;
+  bool exact = false;  // keeps a predictor out of the step
 };
 
 // What the FFN of one layer did in one step. A step's tokens pass in groups of at most 64.
@@ -44,6 +45,9 @@ struct FfnStepStats {
   std::vector<FfnLayerStats> layers;
   // Active (token, neuron) pairs of each chunk, summed over its tokens and all layers.
   std::vector<int64_t> active_by_chunk;
+  // With SiLU: (token, neuron) pairs of all layers whose gate is negative, which ReLU would make
+  // zeros. Of a model trained with ReLU nearly all are.
+  int64_t negative_gates = 0;
   int64_t weight_bytes_read = 0;     // FFN weights
   int64_t weight_bytes_skipped = 0;  // FFN weights that a dense pass would have read on top
   // In a step that was computed both by prediction and exactly: rows of logits compared, and how

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/json.h"
 #include "runtime/base/utf8.h"
+#include "runtime/model/activation_name.h"
 
 namespace lacuna {
 namespace {
@@ -113,9 +114,9 @@ Activation ReadActivation(JsonReader& reader, const Family& family) {
   if (name == "fatrelu") {
     return {ActivationKind::kFatRelu, reader.Float("hidden_act_param", kMinScale, kMaxScale)};
   }
-  reader.Unimplemented(
-      absl::StrCat(key, " ", Quoted(name),
-                   "; this build runs relu, fatrelu and silu (--activation replaces it)"));
+  reader.Unimplemented(absl::StrCat(key, " ", Quoted(name),
+                                    "; this build runs relu, fatrelu and silu; "
+                                    "--activation=relu|fatrelu:T|drelu|silu replaces it"));
   return {};
 }
 
@@ -269,20 +270,21 @@ void ReadOpt(JsonReader& reader, ModelConfig* config) {
 
 // The traps of the families: what a reader of config.json would take for granted.
 void AddNotes(JsonReader& reader, const Family& family, ModelConfig* config) {
-  const json* const declared = reader.Find("hidden_act");
+  const json* const value = reader.Find("hidden_act");
+  const auto* declared = value == nullptr ? nullptr : value->get_ptr<const std::string*>();
   if (family.activation == FamilyActivation::kDRelu && declared != nullptr) {
-    config->notes.push_back(absl::StrCat("hidden_act is ", declared->dump(), ", but a ",
-                                         config->architecture,
-                                         " computes dReLU, ReLU of gate and up: run so"));
+    config->activation_note =
+        absl::StrCat("hidden_act is ", Quoted(*declared), ", but a ", config->architecture,
+                     " computes dReLU, ReLU of gate and up: run so");
   }
   if (family.activation == FamilyActivation::kRelu && declared != nullptr && *declared != "relu") {
-    config->notes.push_back(absl::StrCat("hidden_act is ", declared->dump(),
-                                         ", but models of this model_type compute ReLU: run so"));
+    config->activation_note = absl::StrCat("hidden_act is ", Quoted(*declared),
+                                           ", but models of this model_type compute ReLU: run so");
   }
   if (!family.mup && reader.Find("scale_emb") != nullptr) {
     config->notes.push_back(
-        absl::StrCat("scale_emb, scale_depth and dim_model_base mean nothing in a ",
-                     config->architecture, ", whose weights hold the scales: not applied"));
+        "scale_emb, scale_depth and dim_model_base mean nothing in this architecture, whose "
+        "weights hold the scales: not applied");
   }
 }
 
@@ -297,7 +299,8 @@ absl::StatusOr<json> ParseFile(std::string_view text, absl::string_view name) {
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
-                                             std::string_view generation_config_json) {
+                                             std::string_view generation_config_json,
+                                             std::string_view activation) {
   absl::StatusOr<json> object = ParseFile(config_json, "config.json");
   if (!object.ok()) return object.status();
   JsonReader reader(*object, "config.json");
@@ -310,7 +313,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
   config.num_layers = reader.Int("num_hidden_layers", 1, 1024);
   config.max_context = reader.Int("max_position_embeddings", 1, kMaxContext);
   ReadAttention(reader, &config);
-  config.activation = ReadActivation(reader, family);
+  if (activation.empty()) config.activation = ReadActivation(reader, family);
   config.tie_embeddings = reader.Bool("tie_word_embeddings", family.tied_by_default);
   if (family.opt) {
     ReadOpt(reader, &config);
@@ -318,8 +321,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
     ReadLlama(reader, family, object->contains("sliding_window"), &config);
   }
   CheckFeatures(reader);
-
   AddNotes(reader, family, &config);
+  if (!activation.empty()) reader.Update(ReplaceActivation(activation, &config));
 
   const int64_t last_id = int64_t{config.vocab_size} - 1;
   config.bos_id =
@@ -339,6 +342,18 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
   }
   if (config.bos_id >= config.vocab_size) config.bos_id = -1;
   return config;
+}
+
+absl::Status ReplaceActivation(std::string_view activation, ModelConfig* config) {
+  const absl::StatusOr<Activation> parsed = ParseActivation(activation);
+  if (!parsed.ok()) return parsed.status();
+  if (!config->gated && parsed->kind == ActivationKind::kDRelu) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("activation drelu: the FFN of ", config->architecture, " has no gate"));
+  }
+  config->activation = *parsed;
+  config->activation_note.clear();
+  return absl::OkStatus();
 }
 
 }  // namespace lacuna

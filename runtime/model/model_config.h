@@ -59,7 +59,10 @@ struct ModelConfig {
   float logits_scale = 1.0f;  // hidden is multiplied by this before lm_head
   int32_t bos_id = -1;
   std::vector<int32_t> eos_ids;  // of config.json and generation_config.json together
-  std::vector<std::string> notes;  // for people: keys of the files that do not mean what they say
+  // For people: why the activation is not what the files say, if it is not; other keys that do not
+  // mean what they say.
+  std::string activation_note;
+  std::vector<std::string> notes;
 
   int32_t q_dim() const { return num_heads * head_dim; }
   int32_t kv_dim() const { return num_kv_heads * head_dim; }
@@ -68,11 +71,17 @@ struct ModelConfig {
   }
 };
 
-// Parses config.json (and, if not empty, generation_config.json). INVALID_ARGUMENT names the key
+// Parses config.json (and, if not empty, generation_config.json). `activation`, if not empty (see
+// ParseActivation), replaces the one that the file declares. INVALID_ARGUMENT names the key
 // and value at fault; UNIMPLEMENTED an architecture or feature that this build does not run.
 // Every number is checked against the bounds of the format, so that no product of two overflows.
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
-                                             std::string_view generation_config_json);
+                                             std::string_view generation_config_json,
+                                             std::string_view activation = "");
+
+// Makes `activation` (see ParseActivation) that of *config. INVALID_ARGUMENT if there is none of
+// that name or it needs a gate that the model does not have.
+absl::Status ReplaceActivation(std::string_view activation, ModelConfig* config);
 
 }  // namespace lacuna
 

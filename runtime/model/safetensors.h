@@ -15,8 +15,8 @@
 
 namespace lacuna {
 
-// kQuantized: blocks of a GGUF file. kOther: a type of the format that this build lists but does not
-// read.
+// kQuantized: blocks of a GGUF file. kOther: a type of the format that this build lists but does
+// not read.
 enum class StoredType : uint8_t { kF32, kF16, kBf16, kQuantized, kOther };
 
 // One tensor of a file; offsets are already checked against the file.

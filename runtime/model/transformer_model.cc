@@ -83,7 +83,7 @@ bool TransformerModel::MayPredict(absl::Span<const SequenceChunk> chunks, FfnMod
   if (predictors_.empty() || mode != FfnMode::kAuto) return false;
   int64_t tokens = 0;
   for (const SequenceChunk& chunk : chunks) {
-    if (chunk.phase != Phase::kDecode) return false;
+    if (chunk.phase != Phase::kDecode || chunk.exact) return false;
     tokens += static_cast<int64_t>(chunk.tokens.size());
   }
   return tokens <= kMaxPredictedTokens;
@@ -330,6 +330,7 @@ void TransformerModel::FfnBlock(const LayerWeights& w, int32_t layer,
             ? ffn_.Run(w, x + first * n, count, mode, y, active)
             : ffn_.RunPredicted(w, x + first * n, count, prediction == Prediction::kAudit,
                                 &predictors_[layer], y, active);
+    stats->negative_gates += result.negative;
     layer_stats.groups += 1;
     layer_stats.union_active += result.union_active;
     layer_stats.dispatched[static_cast<int>(result.decision.path)]

@@ -238,6 +238,15 @@ absl::Status LoadTables(const ModelConfig& c, DType dtype, const WeightSource& s
 
 }  // namespace
 
+absl::StatusOr<DType> ParseWeightType(std::string_view name) {
+  for (const DType type : {DType::kF32, DType::kBf16, DType::kInt8, DType::kInt4}) {
+    if (name == DTypeName(type)) return type;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--weights=", absl::string_view(name.data(), name.size()),
+                   ": want auto, f32, bf16, int8 or int4"));
+}
+
 void SketchGate(const KernelTable& kernels, LayerWeights* weights) {
   const int64_t n = weights->gate.cols;
   const auto type = static_cast<int>(weights->gate_sketch.dtype);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -43,6 +44,9 @@ enum class Tensor : uint8_t {
   kDownBias,
 };
 
+// The value of --weights but for "auto". INVALID_ARGUMENT if it is none.
+absl::StatusOr<DType> ParseWeightType(std::string_view name);
+
 // Where weights come from: a checkpoint, or a generator for benchmarks. Thread-safe.
 class WeightSource {
  public:
@@ -77,6 +81,8 @@ struct LayerWeights {
   std::vector<float> sketch_error;  // [ffn]
   AlignedBuffer storage;
 
+  // Null where there is none.
+  const float* gate_bias_data() const { return gate_bias.empty() ? nullptr : gate_bias.data(); }
   int64_t bytes() const { return qkv.bytes() + o.bytes() + ffn_bytes(); }
   int64_t ffn_bytes() const { return gate.bytes() + up.bytes() + down.bytes(); }
 };

@@ -31,6 +31,7 @@ class FakeModel : public Model {
   std::function<void(absl::Span<const int32_t> history, absl::Span<float> logits)> logits_after;
 
   ModelConfig& mutable_config() { return config_; }
+  ModelFacts& mutable_facts() { return facts_; }
   const ModelConfig& config() const override { return config_; }
   const ModelFacts& facts() const override { return facts_; }
   absl::StatusOr<ForwardOutput> Forward(absl::Span<const SequenceChunk> chunks, FfnMode mode,

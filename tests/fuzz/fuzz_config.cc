@@ -20,6 +20,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   FUZZ_CHECK(config->num_kv_heads >= 1 && config->num_heads % config->num_kv_heads == 0);
   FUZZ_CHECK(config->head_dim >= 2 && config->head_dim % 2 == 0);
   FUZZ_CHECK(config->q_dim() > 0 && config->norm_eps > 0 && config->rope_theta >= 1);
+  FUZZ_CHECK(config->max_context >= 1 && config->max_context <= 1 << 20);
+  FUZZ_CHECK(config->sliding_window >= 0 && config->sliding_window < config->max_context);
+  FUZZ_CHECK(config->rope_scaling.factor >= 1 && config->rope_scaling.trained_context >= 0);
+  FUZZ_CHECK(config->embedding_size() >= 1 && config->embedding_size() <= 65536);
   FUZZ_CHECK(config->bos_id >= -1 && config->bos_id < config->vocab_size);
   for (const int32_t id : config->eos_ids) FUZZ_CHECK(id >= 0 && id < config->vocab_size);
   FUZZ_CHECK(config->activation.kind != lacuna::ActivationKind::kFatRelu ||

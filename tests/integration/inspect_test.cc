@@ -31,11 +31,12 @@ TEST(InspectTest, TellsPeopleWhatAModelIs) {
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_THAT(result.err, IsEmpty());
   for (const char* part :
-       {"SparseLlamaForCausalLM", "fatrelu(0.3), gated: sparse", "3.5 M parameters", "BF16 6.7 MiB",
+       {"SparseLlamaForCausalLM", "fatrelu:0.3, gated: sparse", "3.5 M parameters", "BF16 6.7 MiB",
         "SentencePiece BPE, 4096 ids", "no chat template", "int4", "auto"}) {
     EXPECT_THAT(result.out, HasSubstr(part));
   }
   EXPECT_THAT(Inspect({kGguf}).out, HasSubstr("warning"));
+  EXPECT_THAT(Inspect({kGguf, "--activation=fatrelu:0.25"}).out, HasSubstr("fatrelu:0.25, gated"));
 }
 
 TEST(InspectTest, TellsMachinesOneObjectALine) {
@@ -81,6 +82,7 @@ TEST(InspectTest, ARefusalIsExitCodeThreeWithTheReason) {
 TEST(InspectTest, BadUsageIsExitCodeTwo) {
   EXPECT_EQ(Inspect({}).exit_code, 2);
   EXPECT_EQ(Inspect({"--no_such_flag", kEmbedded}).exit_code, 2);
+  EXPECT_EQ(Inspect({kEmbedded, "--activation=gelu"}).exit_code, 2);
   EXPECT_EQ(Process({LACUNA_SERVER_BINARY, "--inspect=xml"}).Wait().exit_code, 2);
 }
 

@@ -33,7 +33,7 @@ class ActivateTest : public IsaTest {
 LACUNA_TEST_EVERY_ISA(ActivateTest);
 
 TEST_P(ActivateTest, MatchesReferenceAndListsTheActive) {
-  for (Activation activation : {kRelu, kFatRelu}) {
+  for (Activation activation : {kRelu, kFatRelu, Activation{ActivationKind::kDRelu}}) {
     for (int64_t n : {0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 192, 3840, 4097}) {
       const std::vector<float> x = RandomFloats(n, 1);
       const Activated result = Activate(activation, x, 1000);

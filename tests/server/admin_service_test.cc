@@ -28,11 +28,13 @@ class AdminServiceTest : public testing::Test {
     options.admin_listen = "127.0.0.1:0";
     return options;
   }
-  absl::Status Load(const std::string& name, const std::string& path) {
+  absl::Status Load(const std::string& name, const std::string& path,
+                    const std::string& activation = "") {
     grpc::ClientContext context;
     v1::LoadModelRequest request;
     request.set_name(name);
     request.set_path(path);
+    request.set_activation(activation);
     v1::LoadModelResponse response;
     return FromGrpcStatus(stub_->LoadModel(&context, request, &response));
   }
@@ -76,6 +78,8 @@ TEST_F(AdminServiceTest, NamesAndPathsAreChecked) {
   EXPECT_EQ(FieldViolations(Load(std::string(65, 'a'), testing::TempDir()))[0].field, "name");
   EXPECT_EQ(FieldViolations(Load("ok", "/no/such/directory"))[0].field, "path");
   EXPECT_EQ(FieldViolations(Load("ok", "/dev/null"))[0].field, "path");
+  EXPECT_EQ(FieldViolations(Load("ok", testing::TempDir(), "gelu"))[0].field, "activation");
+  EXPECT_TRUE(Load("ok", testing::TempDir(), "fatrelu:0.01").ok());
 }
 
 TEST_F(AdminServiceTest, UnloadWaitsForRunningRequests) {

@@ -91,6 +91,40 @@ TEST(ModelMetricsTest, AuditsOfAPredictorAreCountedByLayer) {
   EXPECT_THAT(text, HasSubstr("lacuna_sparse_audit_argmax_mismatch_total{model=\"m\"} 1"));
 }
 
+// What is logged while a model of one layer of 100 neurons computes 8 steps of 64 tokens.
+std::string LogOfSteps(ActivationKind kind, int64_t active, int64_t negative) {
+  Metrics metrics(/*vllm_aliases=*/true);
+  ModelConfig config;
+  config.num_layers = 1;
+  config.ffn_size = 100;
+  config.activation.kind = kind;
+  ModelMetrics model(&metrics, "m", config, /*has_predictor=*/false, 10);
+  FfnStepStats ffn;
+  ffn.neurons = 100;
+  ffn.tokens = {64, 0};
+  ffn.layers.resize(1);
+  ffn.layers[0].active = {64 * active, 0};
+  ffn.negative_gates = 64 * negative;
+  StepReport report;
+  report.prefill_tokens = 64;
+  report.ffn = &ffn;
+  testing::internal::CaptureStderr();
+  for (int step = 0; step < 8; ++step) model.OnStep(report);
+  return testing::internal::GetCapturedStderr();
+}
+
+TEST(ModelMetricsTest, AnActivationThatTheFirstTokensContradictIsDoubtedOnce) {
+  const std::string relu = LogOfSteps(ActivationKind::kRelu, 71, 0);
+  EXPECT_THAT(relu, HasSubstr("\"event\":\"activation_doubtful\",\"model\":\"m\","
+                              "\"activation\":\"relu\",\"zeros\":0.29"));
+  EXPECT_THAT(relu, HasSubstr("\"tokens\":256"));
+  EXPECT_EQ(relu.find('\n'), relu.size() - 1) << "one line";
+  EXPECT_THAT(LogOfSteps(ActivationKind::kSilu, 100, 86),
+              HasSubstr("probably trained with relu; if its files are wrong, set --activation"));
+  EXPECT_EQ(LogOfSteps(ActivationKind::kRelu, 69, 0), "");
+  EXPECT_EQ(LogOfSteps(ActivationKind::kSilu, 100, 84), "");
+}
+
 TEST(ModelMetricsTest, AliasesFollowTheirOriginalsOrAreAbsent) {
   Metrics metrics(/*vllm_aliases=*/true);
   ModelMetrics model(&metrics, "m", TwoLayers(), /*has_predictor=*/false, 10);

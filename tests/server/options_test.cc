@@ -118,6 +118,23 @@ INSTANTIATE_TEST_SUITE_P(Flags, BadOptionsTest,
                                          "--model=a b=/m", "--model=x=", "--tls_cert=/c",
                                          "--tls_client_ca=/c", "--config=/no/such/file"));
 
+TEST_F(OptionsTest, AnActivationIsForAllModelsOrForOne) {
+  const ServerOptions all = Good({"--model=a=/x", "--model=b=/y", "--activation=fatrelu:0.01"});
+  EXPECT_EQ(all.models[0].activation, "fatrelu:0.01");
+  EXPECT_EQ(all.models[1].activation, "fatrelu:0.01");
+  const ServerOptions one =
+      Good({"--model=a=/x", "--model=b=/y", "--activation=relu", "--activation=b=drelu"});
+  EXPECT_EQ(one.models[0].activation, "relu");
+  EXPECT_EQ(one.models[1].activation, "drelu");
+  EXPECT_EQ(Good({"--model=/m"}).models[0].activation, "");
+  for (const char* bad : {"--activation=gelu", "--activation=c=relu", "--activation=fatrelu",
+                          "--activation=a=", "--activation=fatrelu:-1"}) {
+    const auto options = Parse({"--model=a=/x", bad});
+    ASSERT_EQ(options.status().code(), absl::StatusCode::kInvalidArgument) << bad;
+    EXPECT_THAT(std::string(options.status().message()), HasSubstr("--activation")) << bad;
+  }
+}
+
 TEST_F(OptionsTest, TwoModelsOfOneNameAreRefused) {
   EXPECT_EQ(Parse({"--model=/a/m", "--model=/b/m"}).status().code(),
             absl::StatusCode::kInvalidArgument);

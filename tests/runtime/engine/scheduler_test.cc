@@ -190,6 +190,39 @@ TEST(SchedulerTest, AFullPromptHitComputesTheRestOnly) {
   EXPECT_EQ(longer->results().at(0).cached_tokens, 48);
 }
 
+TEST(SchedulerTest, WhatAPredictorDecodedIsNotFoundAgain) {
+  EngineHarness h;
+  h.model.mutable_facts().has_predictor = true;
+  const auto first = h.Submit(GreedyRequest(std::string(48, 'q'), 5));
+  h.RunAll();
+  // The third block is the prompt's; with one more it would be generated text too.
+  const auto longer = h.Submit(GreedyRequest(std::string(48, 'q') + first->text(), 5));
+  h.RunAll();
+  EXPECT_EQ(longer->results().at(0).cached_tokens, 48);
+  const auto unaligned = h.Submit(GreedyRequest(std::string(44, 'r'), 10));
+  h.RunAll();
+  const auto again = h.Submit(GreedyRequest(std::string(44, 'r') + unaligned->text(), 5));
+  h.RunAll();
+  EXPECT_EQ(again->results().at(0).cached_tokens, 32);
+}
+
+TEST(SchedulerTest, ARequestForAForcedPathKeepsPredictorsOut) {
+  EngineHarness h;
+  bool exact = false;
+  h.model.on_forward = [&](absl::Span<const SequenceChunk> chunks, FfnMode) {
+    for (const SequenceChunk& chunk : chunks) exact |= chunk.exact;
+    return absl::OkStatus();
+  };
+  GenerationRequest request = GreedyRequest("q", 3);
+  h.Submit(request);
+  h.RunAll();
+  EXPECT_FALSE(exact);
+  request.ffn_mode = FfnMode::kSparse;
+  h.Submit(request);
+  h.RunAll();
+  EXPECT_TRUE(exact);
+}
+
 TEST(SchedulerTest, TenantsDoNotShareThePrefixCache) {
   EngineHarness h;
   GenerationRequest request = GreedyRequest(std::string(48, 'q'), 5);

@@ -137,5 +137,58 @@ TEST(CheckpointSource, RefusesWeightsThatTheModelWouldIgnore) {
   EXPECT_TRUE(Open(dir, with("model.layers.0.self_attn.rotary_emb.inv_freq")).ok());
 }
 
+// The names that a checkpoint of the bare decoder has, and those of a whole model.
+TEST(CheckpointSource, FindsOptUnderBothPrefixesAndNamesWhatIsMissing) {
+  ModelConfig config = Config();
+  config.num_kv_heads = 2;
+  config.gated = false;
+  config.ffn_bias = config.attention_bias = true;
+  config.norm = NormKind::kLayer;
+  config.norm_after = true;
+  config.final_norm = false;
+  config.positions = PositionKind::kLearned;
+  config.projected_embedding_size = 3;
+  const auto open = [&config](const std::string& prefix, const std::string& left_out) {
+    const TempDir dir;
+    SafetensorsWriter writer;
+    const auto add = [&](const std::string& name, const std::vector<int64_t>& shape) {
+      if (name == left_out) return;
+      const int64_t n = shape.size() == 2 ? shape[0] * shape[1] : shape[0];
+      writer.Add<float>(prefix + name, "F32", shape, Counting(static_cast<int>(n)));
+    };
+    add("embed_tokens.weight", {kVocab, 3});
+    add("embed_positions.weight", {16 + 2, kHidden});
+    add("project_in.weight", {kHidden, 3});
+    add("project_out.weight", {3, kHidden});
+    for (const std::string name : {"self_attn_layer_norm", "final_layer_norm"}) {
+      add("layers.0." + name + ".weight", {kHidden});
+      add("layers.0." + name + ".bias", {kHidden});
+    }
+    for (const std::string name : {"q_proj", "k_proj", "v_proj", "out_proj"}) {
+      add("layers.0.self_attn." + name + ".weight", {kHidden, 4});
+      add("layers.0.self_attn." + name + ".bias", {4});
+    }
+    add("layers.0.fc1.weight", {kFfn, kHidden});
+    add("layers.0.fc1.bias", {kFfn});
+    add("layers.0.fc2.weight", {kHidden, kFfn});
+    add("layers.0.fc2.bias", {kHidden});
+    dir.Write("model.safetensors", writer.Bytes());
+    auto checkpoint = Checkpoint::Open(dir.path());
+    if (!checkpoint.ok()) return checkpoint.status();
+    return CheckpointSource::Create(config, *std::move(checkpoint)).status();
+  };
+  for (const std::string prefix : {"model.decoder.", "decoder."}) {
+    EXPECT_TRUE(open(prefix, "").ok()) << open(prefix, "");
+    for (const std::string name : {"layers.0.fc1.bias", "layers.0.self_attn.out_proj.bias",
+                                   "embed_positions.weight", "project_out.weight"}) {
+      EXPECT_TRUE(IsError(open(prefix, name), absl::StatusCode::kInvalidArgument,
+                          "no tensor " + prefix + name));
+    }
+  }
+  config.ffn_bias = false;
+  EXPECT_TRUE(IsError(open("decoder.", ""), absl::StatusCode::kUnimplemented,
+                      "which this build does not use"));
+}
+
 }  // namespace
 }  // namespace lacuna

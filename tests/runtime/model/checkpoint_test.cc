@@ -72,6 +72,15 @@ TEST(Checkpoint, MissingFilesAreNotFound) {
       IsError(Checkpoint::Open(dir.Write("file", "")).status(), kInvalid, "is not a directory"));
 }
 
+TEST(Checkpoint, AMissingShardIsNamed) {
+  const TempDir dir;
+  dir.Write("model.safetensors.index.json",
+            R"({"weight_map": {"a": "model-00002-of-00002.safetensors"}})");
+  EXPECT_TRUE(IsError(Open(dir), absl::StatusCode::kNotFound,
+                      "names model-00002-of-00002.safetensors, which is not there: the download is "
+                      "not complete"));
+}
+
 TEST(Checkpoint, PickledWeightsAreRefusedWithTheCommandThatConvertsThem) {
   for (const char* const name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
     const TempDir dir;

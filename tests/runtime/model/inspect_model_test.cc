@@ -80,7 +80,7 @@ TEST(InspectModel, WarnsOfWhatFilesDoNotMean) {
               ElementsAre(HasSubstr("hidden_act is \"silu\", but models of this model_type "
                                     "compute ReLU")));
   EXPECT_THAT(Inspect("minicpm_llama_format").warnings,
-              ElementsAre(HasSubstr("mean nothing in a LlamaForCausalLM")));
+              ElementsAre(HasSubstr("mean nothing in this architecture")));
   EXPECT_THAT(Inspect("silu_gqa_tied").warnings, ElementsAre(HasSubstr("served dense")));
 }
 
@@ -98,6 +98,16 @@ TEST(InspectModel, WarnsOfAnUnusedLmHeadAndABrokenChatTemplate) {
   EXPECT_FALSE(inspection->has_chat_template);
   EXPECT_THAT(inspection->warnings,
               ElementsAre(HasSubstr("lm_head"), HasSubstr("its chat template cannot be used")));
+}
+
+TEST(InspectModel, SaysNothingOfADeclaredActivationThatIsReplaced) {
+  const GoldenCopy copy("bamboo_drelu");
+  LoadOptions options = copy.Options();
+  options.activation = "fatrelu:0.5";
+  const absl::StatusOr<ModelInspection> inspection = InspectModel(options);
+  ASSERT_TRUE(inspection.ok()) << inspection.status();
+  EXPECT_EQ(inspection->config.activation.threshold, 0.5f);
+  EXPECT_THAT(inspection->warnings, IsEmpty());
 }
 
 TEST(InspectModel, ReadsGgufFiles) {

@@ -31,12 +31,26 @@ TEST(LoadModel, RefusesATokenizerThatCannotBeTheModels) {
   EXPECT_TRUE(IsError(LoadWithVocabulary(4095), kInvalid,
                       "the tokenizer has 4096 ids, the model only 4095 embeddings"));
   EXPECT_TRUE(IsError(LoadWithVocabulary(50272), kInvalid,
-                      "the tokenizer has 4096 ids, the model 50272 embeddings"));
+                      "the tokenizer has 4096 ids, the model 50272 embeddings, which is more than "
+                      "padding: they do not belong together; fetch the tokenizer's files"));
   // Padding is not refused: the weights are the next thing that is missing.
   for (const int32_t vocab_size : {4096, 4096 + 1024}) {
     EXPECT_TRUE(IsError(LoadWithVocabulary(vocab_size), absl::StatusCode::kNotFound, "safetensors"))
         << vocab_size;
   }
+}
+
+TEST(LoadModel, AnActivationMayBeReplaced) {
+  LoadOptions options;
+  options.path = LACUNA_SOURCE_DIR "/models/lacuna-novels-3m";
+  options.threads = 1;
+  options.activation = "drelu";
+  const auto loaded = LoadModel(options);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->model->config().activation.kind, ActivationKind::kDRelu);
+  options.activation = "gelu";
+  EXPECT_TRUE(IsError(LoadModel(options).status(), absl::StatusCode::kInvalidArgument,
+                      "activation \"gelu\": want relu, fatrelu:T"));
 }
 
 }  // namespace

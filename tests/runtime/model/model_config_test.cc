@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/model/activation_name.h"
 #include "tests/runtime/base/testing.h"
 
 namespace lacuna {
@@ -78,6 +79,30 @@ TEST(ModelConfig, ReadsActivations) {
   ASSERT_TRUE(fat.ok()) << fat.status();
   EXPECT_EQ(fat->activation.kind, ActivationKind::kFatRelu);
   EXPECT_EQ(fat->activation.threshold, 0.01f);
+}
+
+TEST(ModelConfig, AnActivationMayReplaceWhatTheFileDeclares) {
+  const auto parse = [](const json& config, std::string_view activation) {
+    return ParseModelConfig(config.dump(), "", activation);
+  };
+  for (const json& declared : {json("silu"), json("gelu"), json(nullptr)}) {
+    const auto config = parse(With({{"hidden_act", declared}}), "fatrelu:0.01");
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->activation.kind, ActivationKind::kFatRelu);
+    EXPECT_EQ(config->activation.threshold, 0.01f);
+    EXPECT_EQ(ActivationName(config->activation), "fatrelu:0.01");
+  }
+  for (const char* const name : {"relu", "drelu", "silu"}) {
+    EXPECT_EQ(ActivationName(parse(Llama(), name)->activation), name);
+    // What a family always does gives way, too.
+    EXPECT_EQ(ActivationName(parse(With({{"model_type", "llama_sparse_relu"}}), name)->activation),
+              name);
+  }
+  for (const char* const bad :
+       {"gelu", "fatrelu", "fatrelu:", "fatrelu:0", "fatrelu:-1", "fatrelu:nan", "fatrelu:inf",
+        "fatrelu:1e9", "fatrelu:0.01x", "Relu", "relu ", "relu\n"}) {
+    EXPECT_TRUE(IsError(parse(Llama(), bad).status(), kInvalid, "want relu, fatrelu:T")) << bad;
+  }
 }
 
 TEST(ModelConfig, ReadsProSparseLlama) {
@@ -250,6 +275,10 @@ TEST(ModelConfig, RefusesOptVariantsThatItCannotRun) {
   };
   EXPECT_TRUE(IsError(error({{"activation_function", "gelu"}}), kUnimplemented,
                       "activation_function \"gelu\""));
+  EXPECT_TRUE(IsError(error({{"activation_function", "gelu"}}), kUnimplemented, "--activation="));
+  EXPECT_TRUE(IsError(ParseModelConfig(Opt().dump(), "", "drelu").status(), kInvalid,
+                      "activation drelu: the FFN of OPTForCausalLM has no gate"));
+  EXPECT_TRUE(ParseModelConfig(Opt().dump(), "", "silu").ok());
   EXPECT_TRUE(IsError(error({{"layer_norm_elementwise_affine", false}}), kUnimplemented,
                       "layer_norm_elementwise_affine = false"));
   EXPECT_TRUE(IsError(error({{"ffn_dim", 0}}), kInvalid, "ffn_dim = 0"));

@@ -246,7 +246,8 @@ TEST(TransformerModel, CalibrationChangesNoResult) {
 }
 
 // Decodes one token after a prompt of one; `mates` other sequences do the same in the same step.
-ForwardOutput DecodeStep(TestModel* test, FfnMode mode, int mates, Phase phase = Phase::kDecode) {
+ForwardOutput DecodeStep(TestModel* test, FfnMode mode, int mates, Phase phase = Phase::kDecode,
+                         bool exact = false) {
   static const std::vector<int32_t> tokens = RandomTokens(8, kVocab, 4);
   const auto tables = TestModel::BlockTables(1 + mates, 1);
   std::vector<SequenceChunk> chunks(1 + mates);
@@ -255,6 +256,7 @@ ForwardOutput DecodeStep(TestModel* test, FfnMode mode, int mates, Phase phase =
     chunks[s].block_table = tables[s];
     chunks[s].logits = 1;
     chunks[s].phase = phase;
+    chunks[s].exact = exact && s == mates;
   }
   return *test->model()->Forward(chunks, mode, test->cache());
 }
@@ -308,14 +310,15 @@ TEST_F(PredictedModel, PrefillForcedPathsAndLargerBatchesAreExact) {
     DecodeStep(test_.get(), FfnMode::kAuto, 0);
   }
   const int many = TransformerModel::kMaxPredictedTokens;
-  const auto same = [&](FfnMode mode, int mates, Phase phase) {
-    const std::vector<float> exact = LogitsOf(DecodeStep(exact_.get(), mode, mates, phase));
-    return SameBits(LogitsOf(DecodeStep(test_.get(), mode, mates, phase)), exact);
+  const auto same = [&](FfnMode mode, int mates, Phase phase, bool exact = false) {
+    const std::vector<float> want = LogitsOf(DecodeStep(exact_.get(), mode, mates, phase));
+    return SameBits(LogitsOf(DecodeStep(test_.get(), mode, mates, phase, exact)), want);
   };
   EXPECT_TRUE(same(FfnMode::kSparse, 0, Phase::kDecode));
   EXPECT_TRUE(same(FfnMode::kDense, 0, Phase::kDecode));
   EXPECT_TRUE(same(FfnMode::kAuto, 0, Phase::kPrefill));
   EXPECT_TRUE(same(FfnMode::kAuto, many, Phase::kDecode));
+  EXPECT_TRUE(same(FfnMode::kAuto, 1, Phase::kDecode, /*exact=*/true)) << "one of two asks for it";
   EXPECT_FALSE(same(FfnMode::kAuto, 0, Phase::kDecode));
 }
 
