@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/model/load_model.h"
+#include "server/inspection.h"
 #include "server/logger.h"
 #include "server/options.h"
 #include "server/server.h"
@@ -50,6 +51,10 @@ int Main(const std::vector<std::string>& args) {
     return kExitUsage;
   }
   if (!options->has_value()) return kExitOk;
+
+  if ((*options)->inspect != InspectMode::kOff) {
+    return PrintInspections(**options, std::cout, std::cerr) ? kExitOk : kExitModel;
+  }
 
   StopSignals stop;
   Server server(**options, LoadModel, [&stop] { stop.Request(); });

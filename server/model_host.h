@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "runtime/engine/scheduler.h"
@@ -31,6 +32,7 @@ class ModelHost {
   const absl::StatusOr<std::unique_ptr<ChatTemplate>>& chat_template() const {
     return loaded_.chat_template;
   }
+  const std::vector<std::string>& warnings() const { return loaded_.warnings; }
   const ModelMetrics& metrics() const { return *metrics_; }
   // Positions that a sequence can have, by the context and the KV cache.
   int32_t max_length() const { return max_length_; }

@@ -35,10 +35,8 @@ void LogLoaded(const ModelHost& host, double seconds) {
        {"context", config.max_context},
        {"kv_blocks", host.kv_cache().num_blocks()},
        {"seconds", seconds}});
-  if (!config.activation.has_zeros()) {
-    Log(LogLevel::kWarning, "model_is_dense",
-        {{"model", host.name()},
-         {"message", "its activation gives no zeros: served dense, without the sparse speed-up"}});
+  for (const std::string& warning : host.warnings()) {
+    Log(LogLevel::kWarning, "model_warning", {{"model", host.name()}, {"message", warning}});
   }
 }
 

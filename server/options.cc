@@ -184,6 +184,15 @@ void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* m
       ->type_name("[NAME=]PATH")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app->add_option_function<std::string>(
+         "--inspect",
+         [options](const std::string& format) {
+           options->inspect = format == "json" ? InspectMode::kJson : InspectMode::kText;
+         },
+         "Instead of serving, say what each model is and what memory it needs, from headers "
+         "alone;\n"
+         "json: one object a line. Exit code 3 if a model would be refused")
+      ->check(CLI::IsMember({"text", "json"}));
   app->add_option("--weights", options->weights,
                   "Weights in memory; auto: as stored, blocks of a GGUF file as int8")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}));

@@ -21,9 +21,13 @@ struct ModelSpec {
   std::string activation = {};  // "": the one that its files declare; see ParseActivation
 };
 
+// Whether to say what the models are, and how, instead of serving them.
+enum class InspectMode { kOff, kText, kJson };
+
 // Everything that can be configured; the meaning of each is in --help.
 struct ServerOptions {
   std::vector<ModelSpec> models;
+  InspectMode inspect = InspectMode::kOff;
   std::string weights = "auto";
   FfnMode ffn = FfnMode::kAuto;
   std::string predictor = "off";

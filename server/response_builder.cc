@@ -124,6 +124,12 @@ v1::Model ToProto(const ModelHost& host, int32_t default_max_tokens) {
   out.set_default_max_tokens(default_max_tokens);
   out.set_has_predictor(facts.has_predictor);
   out.set_has_chat_template(host.chat_template().ok());
+  out.set_gated(config.gated);
+  out.set_head_dim(config.head_dim);
+  out.set_tokenizer(host.tokenizer().kind());
+  out.set_tokenizer_ids(host.tokenizer().vocab_size());
+  out.set_kv_bytes_per_1000_tokens(KvCache::BytesFor(config, facts.kv_type, 1000));
+  for (const std::string& warning : host.warnings()) out.add_warnings(warning);
   out.set_measured_sparsity(host.metrics().MeasuredSparsity());
   return out;
 }

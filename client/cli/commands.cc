@@ -40,13 +40,14 @@ int RunCommandLine(int argc, const char* const* argv) {
       "  lacuna generate --prompt='Once upon a time' --max_tokens=64 --stats\n"
       "  lacuna load --concurrency=8 --requests=100 --slo_ttft_ms=500\n"
       "\n"
-      "Exit codes: 0 done, 1 the call failed, 2 bad usage.");
+      "Exit codes: 0 done, 1 the call failed, 2 bad usage; inspect: 3 the model would be refused.");
   CommandBody body;
   AddGenerateCommand(&app, &body);
   AddChatCommand(&app, &body);
   AddModelsCommand(&app, &body);
   AddTokenizeCommand(&app, &body);
   AddHealthCommand(&app, &body);
+  AddInspectCommand(&app, &body);
   AddLoadCommand(&app, &body);
   try {
     app.parse(ReversedArguments(argc, argv));

@@ -16,9 +16,11 @@ void AddChatCommand(CLI::App* app, CommandBody* body);
 void AddModelsCommand(CLI::App* app, CommandBody* body);
 void AddTokenizeCommand(CLI::App* app, CommandBody* body);
 void AddHealthCommand(CLI::App* app, CommandBody* body);
+void AddInspectCommand(CLI::App* app, CommandBody* body);
 void AddLoadCommand(CLI::App* app, CommandBody* body);
 
-// Parses and runs a whole command line. Exit codes: 0 done, 1 the call failed, 2 bad usage.
+// Parses and runs a whole command line. Exit codes: 0 done, 1 the call failed, 2 bad usage; `inspect`
+// also 3, as lacuna-server.
 int RunCommandLine(int argc, const char* const* argv);
 
 }  // namespace lacuna

@@ -108,9 +108,9 @@ bool AllFinite(const std::byte* data, int64_t rows, int64_t cols, int64_t row_st
                Bits exponent) {
   for (int64_t r = 0; r < rows; ++r) {
     const Bits* row = reinterpret_cast<const Bits*>(data + r * row_stride);
-    bool finite = true;
-    for (int64_t c = 0; c < cols; ++c) finite &= (row[c] & exponent) != exponent;
-    if (!finite) return false;
+    Bits special = 0;  // as wide as the elements, so that compilers make vectors of the loop
+    for (int64_t c = 0; c < cols; ++c) special |= (row[c] & exponent) == exponent ? 1 : 0;
+    if (special != 0) return false;
   }
   return true;
 }
@@ -196,15 +196,35 @@ std::vector<int64_t> CheckpointSource::StoredShape(Tensor tensor) const {
   return {};
 }
 
-absl::Status CheckpointSource::CheckTensors() const {
-  absl::Status status;
-  for (int32_t layer = -1; status.ok() && layer < config_.num_layers; ++layer) {
+template <typename Visitor>
+void CheckpointSource::ForEachTensor(Visitor visit) const {
+  for (int32_t layer = -1; layer < config_.num_layers; ++layer) {
     for (const TensorNames& names : kNames) {
-      if (names.in_layer != (layer >= 0) || !Wants(config_, names.tensor)) continue;
-      status.Update(CheckTensor(names.tensor, layer));
+      if (names.in_layer == (layer >= 0) && Wants(config_, names.tensor)) {
+        visit(names.tensor, layer);
+      }
     }
   }
+}
+
+absl::Status CheckpointSource::CheckTensors() const {
+  absl::Status status;
+  ForEachTensor([&](Tensor tensor, int32_t layer) {
+    if (status.ok()) status = CheckTensor(tensor, layer);
+  });
   return status;
+}
+
+std::vector<const TensorInfo*> CheckpointSource::tensors() const {
+  std::vector<const TensorInfo*> tensors;
+  ForEachTensor([&](Tensor tensor, int32_t layer) {
+    tensors.push_back(checkpoint_->Find(Name(tensor, layer)));
+  });
+  return tensors;
+}
+
+bool CheckpointSource::has_unused_lm_head() const {
+  return config_.tie_embeddings && checkpoint_->Find(Name(Tensor::kLmHead, 0)) != nullptr;
 }
 
 absl::Status CheckpointSource::CheckTensor(Tensor tensor, int32_t layer) const {

@@ -28,12 +28,20 @@ class CheckpointSource : public WeightSource {
   absl::Status Read(Tensor tensor, int32_t layer, DType as, std::byte* out,
                     int64_t row_stride) const override;
 
+  // As stored, all that the config calls for. They live as long as the source.
+  std::vector<const TensorInfo*> tensors() const;
+  // Whether the files store an lm_head of their own although the config ties it.
+  bool has_unused_lm_head() const;
+
   // bf16 if the embedding is stored as bf16, else f32: what `--weights=auto` keeps.
   DType stored_dtype() const override;
 
  private:
   CheckpointSource(const ModelConfig& config, std::unique_ptr<Checkpoint> checkpoint);
 
+  // Calls visit(tensor, layer) for every tensor that the config calls for, layer by layer.
+  template <typename Visitor>
+  void ForEachTensor(Visitor visit) const;
   absl::Status CheckTensors() const;
   absl::Status CheckTensor(Tensor tensor, int32_t layer) const;
   absl::Status CheckNothingIsLeftOut() const;

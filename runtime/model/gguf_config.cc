@@ -193,6 +193,11 @@ absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header) {
   config.sliding_window = ReadWindow(reader, config.max_context);
   config.tie_embeddings = !header.tensors.contains("output.weight");
   if (!reader.all().status().ok()) return reader.all().status();
+  if (!reader.Has("hidden_activation")) {
+    config.activation_note =
+        "the file does not say which activation the model has: silu is assumed; "
+        "--activation=relu|fatrelu:T|drelu says that it is another";
+  }
   if (architecture == "minicpm") ReadScales(reader, &config);
   CheckFeatures(reader, config);
   ReadVocabulary(reader.all(), &config);

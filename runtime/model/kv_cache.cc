@@ -4,6 +4,10 @@
 
 namespace lacuna {
 
+DType KvCache::TypeBeside(DType weights) {
+  return IsQuantized(weights) ? DType::kBf16 : DType::kF32;
+}
+
 int64_t KvCache::BytesPerBlock(const ModelConfig& config, DType type) {
   return int64_t{2} * config.num_layers * kBlockSize * RowBytes(type, config.kv_dim());
 }

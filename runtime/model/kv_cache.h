@@ -18,11 +18,18 @@ class KvCache {
  public:
   static constexpr int32_t kBlockSize = 16;
 
+  // Of keys and values beside weights of a type: bf16 beside int8 and int4, else f32.
+  static DType TypeBeside(DType weights);
   // Bytes that one block takes over all layers, keys and values. `type`: kF32 or kBf16.
   static int64_t BytesPerBlock(const ModelConfig& config, DType type);
   // Blocks that hold `positions` positions.
   static int32_t BlocksFor(int64_t positions) {
     return static_cast<int32_t>((positions + kBlockSize - 1) / kBlockSize);
+  }
+
+  // Bytes of the blocks that hold `positions` positions.
+  static int64_t BytesFor(const ModelConfig& config, DType type, int64_t positions) {
+    return BlocksFor(positions) * BytesPerBlock(config, type);
   }
 
   // RESOURCE_EXHAUSTED if the memory cannot be had.

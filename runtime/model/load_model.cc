@@ -90,15 +90,6 @@ absl::Status CheckVocabularies(const std::string& directory, const ModelConfig& 
   return absl::OkStatus();
 }
 
-// What a model's files say, before its weights are read.
-struct ModelFiles {
-  ModelConfig config;
-  std::unique_ptr<Tokenizer> tokenizer;
-  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template = absl::UnknownError("not read");
-  std::unique_ptr<Checkpoint> checkpoint;
-  const char* auto_weights = "auto";  // what --weights=auto stands for; "auto": as stored
-};
-
 absl::StatusOr<ModelFiles> OpenDirectory(const std::string& directory,
                                          const std::string& activation) {
   absl::StatusOr<ModelConfig> config = ReadConfig(directory, activation);
@@ -109,10 +100,15 @@ absl::StatusOr<ModelFiles> OpenDirectory(const std::string& directory,
   if (!status.ok()) return status;
   absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(directory);
   if (!checkpoint.ok()) return checkpoint.status();
+  absl::StatusOr<std::unique_ptr<CheckpointSource>> source =
+      CheckpointSource::Create(*config, *std::move(checkpoint));
+  if (!source.ok()) return source.status();
+  const DType stored = (*source)->stored_dtype();
   return ModelFiles{.config = *std::move(config),
                     .tokenizer = *std::move(tokenizer),
                     .chat_template = LoadChatTemplate(directory),
-                    .checkpoint = *std::move(checkpoint)};
+                    .source = *std::move(source),
+                    .auto_weights = stored};
 }
 
 absl::StatusOr<ModelFiles> OpenGguf(const std::string& path, const std::string& activation) {
@@ -132,17 +128,40 @@ absl::StatusOr<ModelFiles> OpenGguf(const std::string& path, const std::string& 
   }
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = MakeGgufTokenizer(header);
   if (!tokenizer.ok()) return named(tokenizer.status());
-  ModelFiles files{.config = *config,
-                   .tokenizer = *std::move(tokenizer),
-                   .chat_template = MakeGgufChatTemplate(header)};
-  for (const auto& [name, tensor] : header.tensors) {
-    if (tensor.type->is_quantized()) files.auto_weights = "int8";
-  }
+  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template = MakeGgufChatTemplate(header);
+  const bool has_blocks =
+      std::any_of(header.tensors.begin(), header.tensors.end(),
+                  [](const auto& entry) { return entry.second.type->is_quantized(); });
   absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint =
       GgufCheckpoint::Create(*config, *std::move(file));
   if (!checkpoint.ok()) return named(checkpoint.status());
-  files.checkpoint = *std::move(checkpoint);
-  return files;
+  absl::StatusOr<std::unique_ptr<CheckpointSource>> source =
+      CheckpointSource::Create(*config, *std::move(checkpoint));
+  if (!source.ok()) return named(source.status());
+  const DType auto_weights = has_blocks ? DType::kInt8 : (*source)->stored_dtype();
+  return ModelFiles{.config = *std::move(config),
+                    .tokenizer = *std::move(tokenizer),
+                    .chat_template = std::move(chat_template),
+                    .source = *std::move(source),
+                    .auto_weights = auto_weights};
+}
+
+std::vector<std::string> Warnings(const ModelFiles& files) {
+  const ModelConfig& config = files.config;
+  std::vector<std::string> warnings = config.notes;
+  if (!config.activation_note.empty()) warnings.push_back(config.activation_note);
+  if (!config.activation.has_zeros()) {
+    warnings.push_back("its activation gives no zeros: served dense, without the sparse speed-up");
+  }
+  if (files.source->has_unused_lm_head()) {
+    warnings.push_back(
+        "the files hold an lm_head, which their configuration ties to the embeddings: not used");
+  }
+  if (!files.chat_template.ok() && !absl::IsNotFound(files.chat_template.status())) {
+    warnings.push_back(absl::StrCat("it takes no messages, its chat template cannot be used: ",
+                                    files.chat_template.status().message()));
+  }
+  return warnings;
 }
 
 }  // namespace
@@ -173,20 +192,24 @@ absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSo
   return loaded;
 }
 
-absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options) {
+absl::StatusOr<ModelFiles> OpenModel(const LoadOptions& options) {
   absl::StatusOr<ModelFiles> files = std::filesystem::is_regular_file(options.path)
                                          ? OpenGguf(options.path, options.activation)
                                          : OpenDirectory(options.path, options.activation);
+  if (files.ok()) files->warnings = Warnings(*files);
+  return files;
+}
+
+absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options) {
+  absl::StatusOr<ModelFiles> files = OpenModel(options);
   if (!files.ok()) return files.status();
-  absl::StatusOr<std::unique_ptr<CheckpointSource>> source =
-      CheckpointSource::Create(files->config, std::move(files->checkpoint));
-  if (!source.ok()) return source.status();
   LoadOptions build = options;
-  if (build.weights == "auto") build.weights = files->auto_weights;
-  absl::StatusOr<LoadedModel> loaded = BuildModel(files->config, **source, build);
+  if (build.weights == "auto") build.weights = DTypeName(files->auto_weights);
+  absl::StatusOr<LoadedModel> loaded = BuildModel(files->config, *files->source, build);
   if (!loaded.ok()) return loaded;
   loaded->tokenizer = std::move(files->tokenizer);
   loaded->chat_template = std::move(files->chat_template);
+  loaded->warnings = std::move(files->warnings);
   return loaded;
 }
 

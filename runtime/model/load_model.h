@@ -5,10 +5,12 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "kernels/base/thread_pool.h"
 #include "runtime/chat/chat_template.h"
+#include "runtime/model/checkpoint_source.h"
 #include "runtime/model/model.h"
 #include "runtime/model/weights.h"
 #include "runtime/tokenizer/tokenizer.h"
@@ -28,6 +30,18 @@ struct LoadOptions {
   std::function<void(double)> progress;
 };
 
+// A model's files, opened and checked; its weights are not read yet.
+struct ModelFiles {
+  ModelConfig config;
+  std::unique_ptr<Tokenizer> tokenizer;
+  // Or why the model takes no messages; it can be served without.
+  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template =
+      absl::NotFoundError("there is no chat template");
+  std::unique_ptr<CheckpointSource> source;
+  DType auto_weights = DType::kF32;   // what --weights=auto stands for
+  std::vector<std::string> warnings;  // for people: what they may not expect of this model
+};
+
 // Everything that one served model is made of. `pool` is used by `model`.
 struct LoadedModel {
   std::unique_ptr<ThreadPool> pool;
@@ -36,11 +50,16 @@ struct LoadedModel {
   // Or why the model takes no messages; it can be served without.
   absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template =
       absl::NotFoundError("there is no chat template");
+  std::vector<std::string> warnings;  // as in ModelFiles
 };
 
-// Checks what can be checked of all files before it takes memory for weights. INVALID_ARGUMENT or
-// NOT_FOUND or DATA_LOSS (what is wrong in which file), UNIMPLEMENTED (architecture, format,
-// weights or device that this build does not run), RESOURCE_EXHAUSTED (memory).
+// The first half of LoadModel: checks what can be checked of all files before it takes memory for
+// weights. INVALID_ARGUMENT or NOT_FOUND or DATA_LOSS (what is wrong in which file), UNIMPLEMENTED
+// (architecture, format, weights or device that this build does not run), RESOURCE_EXHAUSTED
+// (memory).
+absl::StatusOr<ModelFiles> OpenModel(const LoadOptions& options);
+
+// Errors as above and below.
 absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options);
 
 // The second half of LoadModel: reads weights from any source and makes the model, without a

@@ -268,6 +268,26 @@ void ReadOpt(JsonReader& reader, ModelConfig* config) {
   }
 }
 
+// The traps of the families: what a reader of config.json would take for granted.
+void AddNotes(JsonReader& reader, const Family& family, ModelConfig* config) {
+  const json* const value = reader.Find("hidden_act");
+  const auto* declared = value == nullptr ? nullptr : value->get_ptr<const std::string*>();
+  if (family.activation == FamilyActivation::kDRelu && declared != nullptr) {
+    config->activation_note =
+        absl::StrCat("hidden_act is ", Quoted(*declared), ", but a ", config->architecture,
+                     " computes dReLU, ReLU of gate and up: run so");
+  }
+  if (family.activation == FamilyActivation::kRelu && declared != nullptr && *declared != "relu") {
+    config->activation_note = absl::StrCat("hidden_act is ", Quoted(*declared),
+                                           ", but models of this model_type compute ReLU: run so");
+  }
+  if (!family.mup && reader.Find("scale_emb") != nullptr) {
+    config->notes.push_back(
+        "scale_emb, scale_depth and dim_model_base mean nothing in this architecture, whose "
+        "weights hold the scales: not applied");
+  }
+}
+
 absl::StatusOr<json> ParseFile(std::string_view text, absl::string_view name) {
   if (text.size() > kMaxConfigBytes) {
     return absl::InvalidArgumentError(
@@ -301,6 +321,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
     ReadLlama(reader, family, object->contains("sliding_window"), &config);
   }
   CheckFeatures(reader);
+  AddNotes(reader, family, &config);
   if (!activation.empty()) reader.Update(ReplaceActivation(activation, &config));
 
   const int64_t last_id = int64_t{config.vocab_size} - 1;
@@ -331,6 +352,7 @@ absl::Status ReplaceActivation(std::string_view activation, ModelConfig* config)
         absl::StrCat("activation drelu: the FFN of ", config->architecture, " has no gate"));
   }
   config->activation = *parsed;
+  config->activation_note.clear();
   return absl::OkStatus();
 }
 

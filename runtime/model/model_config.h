@@ -59,6 +59,10 @@ struct ModelConfig {
   float logits_scale = 1.0f;  // hidden is multiplied by this before lm_head
   int32_t bos_id = -1;
   std::vector<int32_t> eos_ids;  // of config.json and generation_config.json together
+  // For people: why the activation is not what the files say, if it is not; other keys that do not
+  // mean what they say.
+  std::string activation_note;
+  std::vector<std::string> notes;
 
   int32_t q_dim() const { return num_heads * head_dim; }
   int32_t kv_dim() const { return num_kv_heads * head_dim; }

@@ -54,7 +54,7 @@ TransformerModel::TransformerModel(const ModelConfig& config, ModelWeights weigh
   facts_.weight_bytes = weights_.bytes();
   facts_.step_weight_bytes = weights_.step_bytes();
   facts_.weights = DTypeName(weights_.layers[0].gate.dtype);
-  facts_.kv_type = IsQuantized(weights_.layers[0].gate.dtype) ? DType::kBf16 : DType::kF32;
+  facts_.kv_type = KvCache::TypeBeside(weights_.layers[0].gate.dtype);
   facts_.device = "cpu";
   facts_.isa = kernels->isa;
   facts_.threads = pool->threads();

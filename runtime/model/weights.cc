@@ -56,9 +56,11 @@ class MatrixReader {
     row_.resize(m.cols);
     for (int64_t r = 0; r < rows; ++r) {
       kernels_.widen[static_cast<int>(stored)](floats_.data() + r * stride, m.cols, row_.data());
-      bool in_range = true;
-      for (const float value : row_) in_range &= std::abs(value) <= KernelTable::kMaxQuantizable;
-      if (!in_range) {
+      int32_t in_range = 1;  // as wide as the elements, so that compilers make vectors of the loop
+      for (const float value : row_) {
+        in_range &= std::abs(value) <= KernelTable::kMaxQuantizable ? 1 : 0;
+      }
+      if (in_range == 0) {
         return absl::InvalidArgumentError(
             absl::StrCat("row ", r, " has a weight too large to be stored as ", DTypeName(m.dtype),
                          "; the limit is ", KernelTable::kMaxQuantizable));
@@ -136,18 +138,12 @@ std::vector<Table> Tables(const ModelConfig& c, DType dtype) {
   return tables;
 }
 
-int64_t ModelBytes(const ModelConfig& config, DType dtype, bool sketch) {
-  int64_t bytes = config.num_layers * LayerBytes(config, dtype, sketch);
-  for (const Table& table : Tables(config, dtype)) bytes += table.bytes();
-  return bytes;
-}
-
 // The largest tensor of a layer as stored, once for each thread, or a table on one thread.
-int64_t QuantizingBytes(const ModelConfig& c, const WeightSource& source, const ThreadPool& pool) {
+int64_t QuantizingBytes(const ModelConfig& c, const WeightSource& source, int threads) {
   const int64_t in_layer = std::max<int64_t>(c.ffn_size, c.q_dim()) * c.hidden_size;
-  const int64_t threads = std::min<int64_t>(pool.threads(), c.num_layers);
+  const int64_t at_a_time = std::min<int64_t>(threads, c.num_layers);
   return RowBytes(source.stored_dtype(),
-                  std::max(in_layer * threads, int64_t{c.vocab_size} * c.embedding_size()));
+                  std::max(in_layer * at_a_time, int64_t{c.vocab_size} * c.embedding_size()));
 }
 
 absl::Status LoadBiases(const ModelConfig& c, const WeightSource& source, int32_t layer,
@@ -299,13 +295,24 @@ int64_t ModelWeights::step_bytes() const {
   return n;
 }
 
+int64_t ModelWeights::BytesFor(const ModelConfig& config, DType dtype, bool sketch) {
+  int64_t bytes = config.num_layers * LayerBytes(config, dtype, sketch);
+  for (const Table& table : Tables(config, dtype)) bytes += table.bytes();
+  return bytes;
+}
+
+int64_t ModelWeights::LoadingBytes(const ModelConfig& config, const WeightSource& source,
+                                   DType dtype, bool sketch, int threads) {
+  return BytesFor(config, dtype, sketch) +
+         (IsQuantized(dtype) ? QuantizingBytes(config, source, threads) : 0);
+}
+
 absl::StatusOr<ModelWeights> ModelWeights::Load(const ModelConfig& config,
                                                 const WeightSource& source, DType dtype,
                                                 bool sketch, const KernelTable& kernels,
                                                 ThreadPool* pool,
                                                 const std::function<void(double)>& progress) {
-  const int64_t needed = ModelBytes(config, dtype, sketch) +
-                         (IsQuantized(dtype) ? QuantizingBytes(config, source, *pool) : 0);
+  const int64_t needed = LoadingBytes(config, source, dtype, sketch, pool->threads());
   const int64_t available = AvailableMemoryBytes();
   if (needed > available) {
     return absl::ResourceExhaustedError(

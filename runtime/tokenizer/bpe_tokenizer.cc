@@ -43,11 +43,13 @@ class BpeTokenizer : public Tokenizer {
     std::unique_ptr<BpeTokenizer> tokenizer(
         new BpeTokenizer(*std::move(model), *std::move(raw), *std::move(normalized)));
     if (absl::Status status = tokenizer->AddTokens(spec); !status.ok()) return status;
+    tokenizer->byte_level_ = spec.bpe.byte_level;
     spec.bpe = {};
     tokenizer->spec_ = std::move(spec);
     return tokenizer;
   }
 
+  const char* kind() const override { return byte_level_ ? "byte-level BPE" : "BPE"; }
   int32_t vocab_size() const override { return static_cast<int32_t>(tokens_.size()); }
   int32_t bos_id() const override { return spec_.bos_id; }
   int32_t eos_id() const override { return spec_.eos_id; }
@@ -205,6 +207,7 @@ class BpeTokenizer : public Tokenizer {
   const AddedTokens normalized_tokens_;
   std::vector<Token> tokens_;  // by id
   BpeTokenizerSpec spec_;      // without bpe
+  bool byte_level_ = false;    // of its bpe
 };
 
 }  // namespace

@@ -65,6 +65,10 @@ class SentencePieceTokenizer : public Tokenizer {
     return normalizer.status();
   }
 
+  const char* kind() const override {
+    return model_.algorithm == SentencePieceModel::Algorithm::kBpe ? "SentencePiece BPE"
+                                                                   : "SentencePiece unigram";
+  }
   int32_t vocab_size() const override { return static_cast<int32_t>(model_.pieces.size()); }
   int32_t bos_id() const override { return model_.bos_id; }
   int32_t eos_id() const override { return model_.eos_id; }

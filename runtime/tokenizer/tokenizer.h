@@ -17,6 +17,9 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
+  // For people: "SentencePiece BPE", "SentencePiece unigram", "BPE" or "byte-level BPE". Static
+  // storage.
+  virtual const char* kind() const = 0;
   // Number of ids; every id is in [0, vocab_size()).
   virtual int32_t vocab_size() const = 0;
   // -1 if the vocabulary has none.

@@ -21,6 +21,7 @@ class FakeTokenizer : public Tokenizer {
 
   explicit FakeTokenizer(std::vector<std::string> pieces = {});
 
+  const char* kind() const override { return "fake"; }
   int32_t vocab_size() const override { return static_cast<int32_t>(bytes_.size()); }
   int32_t bos_id() const override { return kBos; }
   int32_t eos_id() const override { return kEos; }

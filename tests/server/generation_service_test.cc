@@ -621,6 +621,10 @@ TEST(OtherMethodsTest, ModelFactsAndLoadAreTold) {
   v1::GetModelResponse model;
   ASSERT_TRUE(stub->GetModel(&get, request, &model).ok());
   EXPECT_EQ(model.model().context_length(), 1024u);
+  EXPECT_TRUE(model.model().gated());
+  EXPECT_EQ(model.model().tokenizer(), "fake");
+  EXPECT_EQ(model.model().kv_bytes_per_1000_tokens(),
+            63 * KvCache::BytesPerBlock(FakeModel().config(), DType::kF32));
   request.set_model("nope");
   EXPECT_EQ(stub->GetModel(&missing, request, &model).error_code(), grpc::StatusCode::NOT_FOUND);
   v1::GetLoadResponse loads;
