@@ -55,7 +55,8 @@ void Exponentiate(absl::Span<const float> logits, float max, float temperature,
   out->resize(logits.size());
   const float* const in = logits.data();
   float* const weights = out->data();
-  const float scale = 1.44269504f / temperature;  // to powers of 2
+  // To powers of 2. Infinite, it would make the best token's 0 a NaN.
+  const float scale = std::min(1.44269504f / temperature, std::numeric_limits<float>::max());
   const size_t n = logits.size();
   for (size_t i = 0; i < n; ++i) {
     const float x = (in[i] - max) * scale;

@@ -104,8 +104,13 @@ TEST_F(SamplerTest, TemperatureDividesTheLogits) {
     params_.temperature = t;
     EXPECT_LT(ChiSquared(Histogram(logits, kDraws), Softmax(logits, t), kDraws), kChiLimit);
   }
-  params_.temperature = 1e-30f;
-  EXPECT_EQ(Histogram(logits, 50), (std::map<int32_t, int>{{1, 50}}));
+  for (const float t : {1e-30f, 1e-39f}) {  // the inverse of the second one is infinite
+    params_.temperature = t;
+    for (const float top_p : {1.0f, 0.9f}) {
+      params_.top_p = top_p;
+      EXPECT_EQ(Histogram(logits, 50), (std::map<int32_t, int>{{1, 50}})) << t << ", " << top_p;
+    }
+  }
 }
 
 TEST_F(SamplerTest, TopKKeepsTheBestAndRenormalises) {
