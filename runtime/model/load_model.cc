@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -66,7 +67,8 @@ absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory,
   if (!config.ok()) return config.status();
   std::string generation;
   const std::string generation_path = directory + "/generation_config.json";
-  if (std::filesystem::exists(generation_path)) {
+  std::error_code error;  // of what is there, but cannot be looked at: ReadFile says why
+  if (std::filesystem::exists(generation_path, error) || error) {
     absl::StatusOr<std::string> contents = ReadFile(generation_path, kMaxConfigBytes);
     if (!contents.ok()) return contents.status();
     generation = *std::move(contents);
@@ -193,7 +195,8 @@ absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSo
 }
 
 absl::StatusOr<ModelFiles> OpenModel(const LoadOptions& options) {
-  absl::StatusOr<ModelFiles> files = std::filesystem::is_regular_file(options.path)
+  std::error_code ignored;  // opening it says why
+  absl::StatusOr<ModelFiles> files = std::filesystem::is_regular_file(options.path, ignored)
                                          ? OpenGguf(options.path, options.activation)
                                          : OpenDirectory(options.path, options.activation);
   if (files.ok()) files->warnings = Warnings(*files);

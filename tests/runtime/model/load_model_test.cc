@@ -40,6 +40,18 @@ TEST(LoadModel, RefusesATokenizerThatCannotBeTheModels) {
   }
 }
 
+TEST(LoadModel, PathsThatCannotBeLookedAtAreErrors) {
+  LoadOptions options;
+  options.path = std::string(300, 'x');  // longer than a file system's names
+  EXPECT_TRUE(IsError(LoadModel(options).status(), absl::StatusCode::kInvalidArgument, "xxx"));
+  const TempDir dir;
+  dir.Write("config.json", "{}");
+  std::filesystem::create_symlink("generation_config.json", dir.File("generation_config.json"));
+  options.path = dir.path();
+  EXPECT_TRUE(IsError(LoadModel(options).status(), absl::StatusCode::kUnknown,
+                      "generation_config.json: Too many levels of symbolic links"));
+}
+
 TEST(LoadModel, AnActivationMayBeReplaced) {
   LoadOptions options;
   options.path = LACUNA_SOURCE_DIR "/models/lacuna-novels-3m";
