@@ -68,7 +68,7 @@ int64_t Ffn::PredictGate(const LayerWeights& weights, float margin, int64_t toke
         int64_t n = 0;
         for (int64_t j = begin; j < end; ++j) {
           out[n] = static_cast<int32_t>(j);
-          n += estimates[j] + allowance * errors[j] >= activation_.threshold ? 1 : 0;
+          n += estimates[j] + allowance * errors[j] < activation_.threshold ? 0 : 1;
         }
         return n;
       });
@@ -103,17 +103,18 @@ PredictionCounts Ffn::Audit(const LayerWeights& weights, int64_t tokens, GatePre
       return (activation_.threshold - estimates[j]) / deviation;
     };
     int64_t named = 0;
-    for (int64_t j = 0; j < neurons_; ++j) named += needed(j) <= margin ? 1 : 0;
+    for (int64_t j = 0; j < neurons_; ++j) named += needed(j) > margin ? 0 : 1;
     // |(w - s) . x| <= |w - s| |x|: this many deviations can never be exceeded.
     const float proof = std::sqrt(static_cast<float>(hidden_));
     for (int64_t j = 0; j < neurons_; ++j) counts.certified += needed(j) > proof ? 1 : 0;
-    int64_t kept = 0;
+    int64_t kept = 0, known = 0;
     for (int64_t i = 0; i < list.size; ++i) {
       const int32_t neuron = list.neurons[i];
-      list.values[i] = needed(neuron);
-      if (list.values[i] <= margin) list.neurons[kept++] = neuron;
+      const float needs = needed(neuron);
+      if (!std::isnan(needs)) list.values[known++] = needs;
+      if (!(needs > margin)) list.neurons[kept++] = neuron;
     }
-    predictor->Learn(absl::MakeConstSpan(list.values, list.size), named, neurons_);
+    predictor->Learn(absl::MakeConstSpan(list.values, known), named, neurons_);
     counts += {kept, list.size - kept, named - kept, 0};
     list.size = kept;
   }

@@ -278,6 +278,62 @@ TEST_P(FfnTest, APredictionThatNamesEveryActiveNeuronGivesTheSameBits) {
   }
 }
 
+// One that names every neuron.
+GatePredictor NamesAll() {
+  GatePredictor predictor(0.99);
+  predictor.Learn({100.0f}, 0, kNeurons);  // a large margin, and the sketch seems to pay
+  return predictor;
+}
+
+TEST_P(FfnTest, APredictionOfEveryNeuronGivesTheSameBitsForEveryKindOfFfn) {
+  ThreadPool pool(3);
+  for (const bool gated : {true, false}) {
+    SketchedFfn test(kernels(), std::get<1>(GetParam()));
+    if (!gated) {
+      test.AddBiases();
+      test.weights.up = RowMatrix();
+    }
+    const Activation activation = {gated ? ActivationKind::kDRelu : ActivationKind::kRelu};
+    Ffn ffn(kernels(), &pool, kHidden, kNeurons, activation);
+    for (const int64_t tokens : {1, 3}) {
+      std::vector<float> x = RandomTokens(tokens);
+      std::fill_n(x.begin(), kHidden, 0.0f);  // without biases nothing is active
+      const FfnOutput exact = RunFfn(kernels(), 2, test, x, activation, FfnMode::kSparse);
+      for (const bool audit : {false, true}) {
+        SCOPED_TRACE(testing::Message() << gated << " " << tokens << " " << audit);
+        GatePredictor predictor = NamesAll();
+        std::vector<float> y(x.size(), 99.0f);
+        std::vector<int64_t> active(tokens);
+        const Ffn::Result result = ffn.RunPredicted(test.weights, x.data(), tokens, audit,
+                                                    &predictor, y.data(), absl::MakeSpan(active));
+        EXPECT_TRUE(SameBits(y, exact.y));
+        EXPECT_EQ(active, exact.active);
+        EXPECT_EQ(result.union_active, exact.result.union_active);
+        EXPECT_EQ(result.prediction.false_negative, 0);
+      }
+    }
+  }
+}
+
+TEST_P(FfnTest, PredictionLeavesNoNanOut) {
+  SketchedFfn test(kernels(), std::get<1>(GetParam()));
+  ThreadPool pool(2);
+  const Activation activation = {ActivationKind::kRelu};
+  Ffn ffn(kernels(), &pool, kHidden, kNeurons, activation);
+  std::vector<float> x = RandomTokens(2);
+  x[3] = std::nanf("");
+  for (const bool audit : {false, true}) {
+    GatePredictor predictor = NamesAll();
+    std::vector<float> y(x.size());
+    std::vector<int64_t> active(2);
+    ffn.RunPredicted(test.weights, x.data(), 2, audit, &predictor, y.data(),
+                     absl::MakeSpan(active));
+    for (int64_t c = 0; c < kHidden; ++c) EXPECT_TRUE(std::isnan(y[c])) << audit << " " << c;
+    for (int64_t c = 0; c < kHidden; ++c) EXPECT_FALSE(std::isnan(y[kHidden + c])) << audit;
+    EXPECT_FALSE(std::isnan(predictor.margin()));
+  }
+}
+
 TEST_P(FfnTest, AnAuditCountsTheNeuronsThatThePredictionLoses) {
   const SketchedFfn test(kernels(), std::get<1>(GetParam()));
   ThreadPool pool(2);
