@@ -20,7 +20,8 @@ constexpr char kDescription[] =
 
 constexpr char kFooter[] = R"(
 Every flag can also be set as LACUNA_<NAME> in the environment (LACUNA_LISTEN=0.0.0.0:50051;
-several models or activations separated by commas) or as a line of the --config file (listen="0.0.0.0:50051").
+several models or activations separated by commas) or as a line of the --config file
+(listen="0.0.0.0:50051").
 The command line wins over the environment, the environment over the file.
 
 The ports are bound before the models are loaded: health checks answer at once and Generate says

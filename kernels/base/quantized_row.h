@@ -26,9 +26,9 @@ namespace lacuna {
 //         2 i + 1 is of vector 4 q + i. The count of vectors is rounded up to a multiple of 4.
 // Scales are bf16, 16 a block, behind the codes. Padding codes are 0, but for int2, which has none.
 //
-// Activations for such weights are signed bytes in the order of int8 codes, padded with zeros to a multiple
-// of 4 vectors, then 16 float scales a block, then 16 int32 a block: minus the sum of the codes of
-// each group, with which kernels undo an offset of the weights' codes.
+// Activations for such weights are signed bytes in the order of int8 codes, padded with zeros to a
+// multiple of 4 vectors, then 16 float scales a block, then 16 int32 a block: minus the sum of the
+// codes of each group, with which kernels undo an offset of the weights' codes.
 inline constexpr int64_t kVectorElements = 64;
 inline constexpr int64_t kBlockVectors = 16;
 inline constexpr int64_t kBlockElements = kVectorElements * kBlockVectors;

@@ -9,8 +9,8 @@
 
 namespace lacuna {
 
-// "relu", "fatrelu:T" with a threshold T > 0, "drelu" or "silu". INVALID_ARGUMENT for anything
-// else.
+// "relu", "fatrelu:T" with a threshold T in [1e-6, 1e6], "drelu" or "silu". INVALID_ARGUMENT for
+// anything else.
 absl::StatusOr<Activation> ParseActivation(std::string_view text);
 
 // The reverse.
