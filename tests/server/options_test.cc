@@ -116,7 +116,15 @@ INSTANTIATE_TEST_SUITE_P(Flags, BadOptionsTest,
                                          "--max_step_tokens=many", "--drain_timeout=45",
                                          "--drain_timeout=-1s", "--kv_cache_mb=-5", "--model=.x=/m",
                                          "--model=a b=/m", "--model=x=", "--tls_cert=/c",
-                                         "--tls_client_ca=/c", "--config=/no/such/file"));
+                                         "--tls_client_ca=/c", "--config=/no/such/file",
+                                         "--predictor=best", "--predictor_recall=1"));
+
+TEST_F(OptionsTest, APredictorNeedsFfnAuto) {
+  EXPECT_EQ(Parse({"--model=/m", "--predictor=sketch"})->value().predictor, "sketch");
+  const auto options = Parse({"--model=/m", "--predictor=sketch", "--ffn=sparse"});
+  ASSERT_EQ(options.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(options.status().message()), HasSubstr("needs --ffn=auto"));
+}
 
 TEST_F(OptionsTest, AnActivationIsForAllModelsOrForOne) {
   const ServerOptions all = Good({"--model=a=/x", "--model=b=/y", "--activation=fatrelu:0.01"});
