@@ -1,23 +1,39 @@
 """Export as a Hugging Face directory that the server (and other ProSparse-aware loaders)
-understand."""
+understand, and the way from a GGUF file to such a directory."""
 
 import json
 import shutil
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from . import modeling
 
+TOKENIZER_FILES = (
+    "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+)  # fmt: skip
 
-def config_for(model, threshold, dtype):
-    """config.json with the classic LLaMA keys. threshold > 0: the keys of the published ProSparse
-    checkpoints; 0: plain `relu`; None: the model's own activation."""
-    c = model.config
+
+def copy_tokenizer(source, out):
+    """Copies the tokenizer's files from one HF directory to another, byte by byte."""
+    for name in TOKENIZER_FILES:
+        if (Path(source) / name).exists():
+            shutil.copyfile(Path(source) / name, Path(out) / name)
+
+
+def config_for(model, dtype):
+    """config.json with the classic LLaMA keys. A FATReLU threshold > 0 is written with the keys of
+    the published ProSparse checkpoints."""
+    c, threshold = model.config, modeling.threshold_of(model)
+    rope = dict(c.rope_parameters)
+    theta, kind = rope.pop("rope_theta"), rope.get("rope_type", "default")
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "hidden_act": c.hidden_act if threshold is None else "relu",
+        "hidden_act": c.hidden_act,
         "hidden_size": c.hidden_size,
         "intermediate_size": c.intermediate_size,
         "num_hidden_layers": c.num_hidden_layers,
@@ -26,8 +42,8 @@ def config_for(model, threshold, dtype):
         "vocab_size": c.vocab_size,
         "max_position_embeddings": c.max_position_embeddings,
         "rms_norm_eps": c.rms_norm_eps,
-        "rope_theta": float(c.rope_parameters["rope_theta"]),
-        "rope_scaling": None,
+        "rope_theta": float(theta),
+        "rope_scaling": None if kind == "default" else rope,
         "tie_word_embeddings": bool(c.tie_word_embeddings),
         "attention_bias": bool(c.attention_bias),
         "mlp_bias": bool(c.mlp_bias),
@@ -36,9 +52,8 @@ def config_for(model, threshold, dtype):
         "eos_token_id": c.eos_token_id,
         "torch_dtype": str(modeling.DTYPES[dtype]).removeprefix("torch."),
     }
-    kind = c.rope_parameters.get("rope_type", "default")
-    if kind != "default":
-        raise ValueError(f"rope_type {kind!r} cannot be exported yet")
+    if c.head_dim != c.hidden_size // c.num_attention_heads:
+        config["head_dim"] = c.head_dim
     if threshold:
         config |= {
             "architectures": ["SparseLlamaForCausalLM"],
@@ -49,16 +64,18 @@ def config_for(model, threshold, dtype):
     return config
 
 
-def export(model, out, tokenizer, threshold=None, dtype="bf16"):
-    """Writes config.json, model.safetensors, tokenizer.model, tokenizer_config.json,
-    generation_config.json into `out`. Other files there (a model card) stay. Each file is replaced
+def export(model, out, tokenizer, dtype="bf16"):
+    """Writes config.json, generation_config.json, model.safetensors and the files of the HF
+    directory `tokenizer` into `out`. Other files there (a model card) stay. Each file is replaced
     in one step."""
+    if model.config.model_type != "llama":
+        raise ValueError(f"model_type {model.config.model_type!r}: only llama can be exported")
     out = Path(out)
     fresh = out.with_name(f".{out.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     out.mkdir(exist_ok=True)
-    config = config_for(model, threshold, dtype)
+    config = config_for(model, dtype)
 
     def write(name, value):
         (fresh / name).write_text(json.dumps(value, indent=2) + "\n")
@@ -70,21 +87,7 @@ def export(model, out, tokenizer, threshold=None, dtype="bf16"):
     if config["tie_word_embeddings"]:
         state.pop("lm_head.weight", None)
     save_file(state, fresh / "model.safetensors", metadata={"format": "pt"})
-    shutil.copyfile(tokenizer, fresh / "tokenizer.model")
-    write(
-        "tokenizer_config.json",
-        {
-            "tokenizer_class": "LlamaTokenizer",
-            "add_bos_token": True,
-            "add_eos_token": False,
-            "bos_token": "<s>",
-            "eos_token": "</s>",
-            "unk_token": "<unk>",
-            "model_max_length": config["max_position_embeddings"],
-            "clean_up_tokenization_spaces": False,
-            "legacy": True,
-        },
-    )
+    copy_tokenizer(tokenizer, fresh)
     ends = {"bos_token_id": config["bos_token_id"], "eos_token_id": config["eos_token_id"]}
     write("generation_config.json", {**ends, "do_sample": True, "temperature": 0.7, "top_p": 0.95})
     for file in fresh.iterdir():
@@ -94,7 +97,17 @@ def export(model, out, tokenizer, threshold=None, dtype="bf16"):
 
 
 def run(args):
-    path = Path(args.model)
-    model = modeling.load(path, threshold=args.threshold)
-    export(model, args.out, args.tokenizer or path / "tokenizer.model", args.threshold, args.dtype)
+    model = modeling.load(args.model)
+    if args.threshold is not None:
+        modeling.set_activation(model, args.threshold)
+    export(model, args.out, args.tokenizer or args.model, args.dtype)
     print(f"{args.out}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
+
+
+def dequantize(args):
+    """A GGUF file as an HF directory with bf16 weights and tokenizer.json."""
+    path = Path(args.gguf)
+    where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+    model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    AutoTokenizer.from_pretrained(**where).save_pretrained(args.out)
+    export(model, args.out, args.out, args.dtype)

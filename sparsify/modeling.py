@@ -31,8 +31,13 @@ def set_activation(model, threshold=0.0):
     return model
 
 
-def new_model(vocab_size, hidden, ffn, layers, heads, kv_heads, context):
-    """A random LLaMA-architecture model, tied embeddings, ReLU gate."""
+def threshold_of(model):
+    """The FATReLU threshold; None where the gate is another function."""
+    return getattr(model.model.layers[0].mlp.act_fn, "threshold", None)
+
+
+def new_model(vocab_size, hidden, ffn, layers, heads, kv_heads, context, bos=1, eos=2):
+    """A random LLaMA-architecture model with SiLU gate and tied embeddings."""
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=hidden,
@@ -42,29 +47,23 @@ def new_model(vocab_size, hidden, ffn, layers, heads, kv_heads, context):
         num_key_value_heads=kv_heads,
         head_dim=hidden // heads,
         max_position_embeddings=context,
-        hidden_act="relu",
+        hidden_act="silu",
         rms_norm_eps=1e-5,
         tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
+        bos_token_id=bos,
+        eos_token_id=eos,
     )
-    return set_activation(LlamaForCausalLM(config))
+    return LlamaForCausalLM(config)
 
 
-def load(path, threshold=None):
-    """Loads an HF directory in float32. `threshold` overrides the one of `hidden_act: fatrelu`.
-
-    With threshold None the activation stays what the config says (SiLU stays SiLU)."""
+def load(path):
+    """Loads an HF directory in float32, `hidden_act: fatrelu` included."""
     raw = json.loads((Path(path) / "config.json").read_text())
-    if raw.get("hidden_act") != "fatrelu":
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    else:
-        threshold = raw["hidden_act_param"] if threshold is None else threshold
-        config = LlamaConfig.from_dict(raw | {"model_type": "llama", "hidden_act": "relu"})
-        model = LlamaForCausalLM.from_pretrained(path, config=config, dtype=torch.float32)
-    if threshold is not None:
-        set_activation(model, threshold)
-    return model.eval()
+    if raw["hidden_act"] != "fatrelu":
+        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    config = LlamaConfig.from_dict(raw | {"model_type": "llama", "hidden_act": "relu"})
+    model = LlamaForCausalLM.from_pretrained(path, config=config, dtype=torch.float32)
+    return set_activation(model, raw["hidden_act_param"]).eval()
 
 
 def round_weights(model, dtype):

@@ -1,31 +1,33 @@
-"""Sparsity and perplexity of a checkpoint per layer and per text, as JSON and plots."""
+"""Sparsity and perplexity of checkpoints per layer and per text, as JSON and plots."""
 
 import json
 from pathlib import Path
 
 from . import evaluate, modeling, textdata
+from .objective import Objective
 
 
-def measure(path, texts, context, tokens=None, thresholds=None):
-    """{text name: {threshold: result of evaluate.evaluate}}. `thresholds` None: 0 and that of the
-    checkpoint."""
-    path = Path(path)
-    model = modeling.load(path)
-    own = getattr(model.model.layers[0].mlp.act_fn, "threshold", None)
-    if thresholds is None:
-        thresholds = [None] if own is None else sorted({0.0, own})
-    found = {}
-    for text in texts:
-        ids, size = textdata.encode(text, path / "tokenizer.model")
-        name = Path(text).name
-        found[name] = {}
-        for t in thresholds:
-            if t is not None:
-                modeling.set_activation(model, t)
-            title = f"{name} t={t}"
-            result = evaluate.evaluate(model, ids, size, context, tokens, progress=title)
-            found[name]["as is" if t is None else f"{t:g}"] = result
-    return found
+def measure(models, texts, context, limit=None, device="cpu"):
+    """A list of rows {model, text, threshold, ...evaluate.evaluate}: every model on every text; one
+    with FATReLU before the threshold shift (0) too. Threshold None: no ReLU family."""
+    rows = []
+    for path in map(Path, models):
+        model = modeling.load(path)
+        own = modeling.threshold_of(model)
+        if own is None and model.config.hidden_act == "relu":
+            own = 0.0
+        objective = Objective(model).to(device)
+        for text in texts:
+            tokens = textdata.encode(text, path)
+            for t in [None] if own is None else sorted({0.0, own}):
+                if t is not None:
+                    modeling.set_activation(model, t)
+                row = {"model": path.name, "text": Path(text).name, "threshold": t}
+                title = " ".join(str(v) for v in row.values())
+                rows.append(
+                    row | evaluate.evaluate(objective, tokens, context, limit, progress=title)
+                )
+    return rows
 
 
 def _pyplot():
@@ -37,45 +39,52 @@ def _pyplot():
     return plt
 
 
-def plot_layers(measured, file):
-    """Bars of sparsity per layer, one colour per threshold, one panel per text."""
+def plot_layers(rows, file):
+    """Bars of sparsity per layer, a colour per model and threshold, a panel per text."""
     plt = _pyplot()
-    figure, panels = plt.subplots(1, len(measured), figsize=(5 * len(measured), 3.6), squeeze=False)
-    for panel, (text, by_threshold) in zip(panels[0], measured.items()):
-        width = 0.8 / len(by_threshold)
-        for i, (t, result) in enumerate(by_threshold.items()):
-            layers = range(len(result["sparsity"]))
-            label = f"threshold {t}: mean {result['sparsity_mean']:.1%}"
-            panel.bar([k + i * width for k in layers], result["sparsity"], width, label=label)
+    texts = sorted({r["text"] for r in rows})
+    figure, panels = plt.subplots(1, len(texts), figsize=(6 * len(texts), 4), squeeze=False)
+    for panel, text in zip(panels[0], texts):
+        shown = [r for r in rows if r["text"] == text]
+        width = 0.8 / len(shown)
+        for i, row in enumerate(shown):
+            layers = range(len(row["sparsity"]))
+            shift = "" if not row["threshold"] else f", threshold {row['threshold']:g}"
+            label = f"{row['model']}{shift}: mean {row['sparsity_mean']:.1%}"
+            panel.bar([k + i * width for k in layers], row["sparsity"], width, label=label)
         panel.set(title=text, xlabel="layer", ylabel="share of zeros in x1", ylim=(0, 1))
         panel.set_xticks([k + 0.4 - width / 2 for k in layers], list(layers))
-        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8, ncols=2)
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize=8, ncols=2)
     figure.tight_layout()
     figure.savefig(file, dpi=100)
     plt.close(figure)
 
 
-def plot_training(log, file):
-    """λ, loss and sparsity over the steps of a log.jsonl of `train`."""
+def plot_training(logs, file):
+    """λ, loss and sparsity over the steps of log.jsonl files of `train`, named after their
+    folders."""
     plt = _pyplot()
-    rows = [json.loads(line) for line in open(log)]
-    steps = [r["step"] for r in rows]
-    figure, (a, b, c) = plt.subplots(3, 1, figsize=(7, 7), sharex=True)
-    a.plot(steps, [r["lambda"] for r in rows], color="tab:red")
+    figure, (a, b, c) = plt.subplots(3, 1, figsize=(7, 8), sharex=True)
+    losses = []
+    for log in map(Path, logs):
+        rows = [json.loads(line) for line in open(log)]
+        name, steps = log.resolve().parent.name, [r["step"] for r in rows]
+        a.plot(steps, [r["lambda"] for r in rows], label=name)
+        (line,) = b.plot(steps, [r["loss"] for r in rows], lw=0.6, alpha=0.5)
+        valid = [(r["step"], r["valid"]["nll"]) for r in rows if "valid" in r]
+        b.plot(*zip(*valid), "o-", ms=3, color=line.get_color(), label=f"{name}, held out")
+        mean = [sum(r["sparsity"]) / len(r["sparsity"]) for r in rows]
+        c.plot(steps, mean, color=line.get_color(), label=f"{name}, mean")
+        if any(r["lambda"] for r in rows):
+            for layer in range(len(rows[0]["sparsity"])):
+                values = [r["sparsity"][layer] for r in rows]
+                c.plot(steps, values, lw=0.7, ls="--", label=f"{name}, layer {layer}")
+        losses += [r["loss"] for r in rows]
     a.set(ylabel="λ")
-    b.plot(steps, [r["loss"] for r in rows], lw=0.6, alpha=0.6, label="training batch")
-    valid = [(r["step"], r["valid"]["nll"]) for r in rows if "valid" in r]
-    if valid:
-        b.plot(*zip(*valid), "o-", ms=3, color="black", label="held out")
-    b.set(
-        ylabel="loss, nats per token",
-        ylim=(None, sorted(r["loss"] for r in rows)[-len(rows) // 50 - 1]),
-    )
-    b.legend()
-    for layer in range(len(rows[0]["sparsity"])):
-        c.plot(steps, [r["sparsity"][layer] for r in rows], lw=0.8, label=f"layer {layer}")
-    c.set(ylabel="share of zeros in x1", xlabel="step", ylim=(None, 1))
-    c.legend(fontsize=7, ncols=2)
+    b.set(ylabel="loss, nats per token", ylim=(None, sorted(losses)[-len(losses) // 50 - 1]))
+    c.set(ylabel="share of zeros in x1", xlabel="step", ylim=(0, 1))
+    for panel in (a, b, c):
+        panel.legend(fontsize=7, ncols=2)
     figure.tight_layout()
     figure.savefig(file, dpi=90)
     plt.close(figure)
@@ -87,13 +96,12 @@ def run(args):
     if args.log:
         plot_training(args.log, out / "training.png")
     if args.text:
-        measured = measure(args.model, args.text, args.context, args.tokens)
-        (out / "sparsity.json").write_text(json.dumps(measured, indent=1) + "\n")
-        plot_layers(measured, out / "sparsity.png")
-        for text, by_threshold in measured.items():
-            for t, r in by_threshold.items():
-                print(
-                    f"{text} t={t}: perplexity {r['ppl_token']:.3f} per token, "
-                    f"{r['ppl_byte']:.4f} per byte, "
-                    f"sparsity {r['sparsity_mean']:.4f} {[round(s, 4) for s in r['sparsity']]}"
-                )
+        rows = measure(args.model, args.text, args.context, args.tokens, args.device)
+        (out / "sparsity.json").write_text(json.dumps(rows, indent=1) + "\n")
+        plot_layers(rows, out / "sparsity.png")
+        for r in rows:
+            print(
+                f"{r['model']} on {r['text']}, threshold {r['threshold']}: perplexity "
+                f"{r['ppl_token']:.3f} per token, {r['ppl_byte']:.4f} per byte, sparsity "
+                f"{r['sparsity_mean']:.4f} {[round(s, 4) for s in r['sparsity']]}"
+            )

@@ -10,8 +10,8 @@ so two equal neighbours make a constant stage. After the last end point λ stays
 
 import math
 
-# End points in steps, as published. `small` has them as shares of the run: it is for models of a
-# few million parameters trained from scratch with ReLU; its λ goes with the penalty of penalty.py.
+# End points in steps, as published. `small` has them as shares of the run; its λ goes with the
+# penalty of objective.py and models of a few million parameters.
 PRESETS = {
     "prosparse-7b": [
         (0.0, 5000), (5e-3, 6000), (5e-2, 10000), (5e-2, 12000), (2e-1, 16000), (2e-1, 16500),
@@ -22,7 +22,7 @@ PRESETS = {
     "prosparse-1b": [
         (0.0, 10000), (1e-3, 15000), (5e-3, 20000), (5e-3, 25000), (5e-2, 35000), (5e-2, 95000),
     ],
-    "small": [(0.0, 0.20), (0.02, 0.28), (0.10, 0.50), (0.10, 1.0)],
+    "small": [(0.0, 0.10), (0.01, 0.15), (0.06, 0.60), (0.06, 1.0)],
 }  # fmt: skip
 
 
@@ -46,9 +46,11 @@ def lambda_at(stages, t):
     return previous
 
 
-def lr_factor(progress, warmup=0.02, shape="linear"):
-    """Learning rate over its peak at `progress` in [0, 1]: linear warm-up, then to zero."""
+def lr_factor(progress, warmup=0.02, decay=1.0, shape="linear"):
+    """Learning rate over its peak at `progress` in [0, 1]: a linear warm-up, a plateau, and a fall
+    to zero over the last `decay` of the run (0: none), as a line or half a cosine."""
     if progress < warmup:
         return progress / warmup
-    left = (1 - progress) / (1 - warmup)
+    fall = min(decay, 1 - warmup)
+    left = min(1.0, (1 - progress) / fall) if fall else 1.0
     return left if shape == "linear" else 0.5 * (1 - math.cos(math.pi * left))

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from . import evaluate, modeling, textdata
+from .objective import Objective
 
 
 def choose(results, budget):
@@ -20,14 +21,14 @@ def choose(results, budget):
 
 
 def run(args):
-    path = Path(args.model)
-    ids, size = textdata.encode(args.text, args.tokenizer or path / "tokenizer.model", args.cache)
-    model = modeling.round_weights(modeling.load(path, threshold=0.0), args.dtype)
+    tokens = textdata.encode(args.text, args.tokenizer or args.model, args.cache)
+    model = modeling.round_weights(modeling.load(args.model), args.dtype)
+    objective = Objective(model).to(args.device)
     results = []
     for t in sorted({0.0, *args.thresholds}):
         modeling.set_activation(model, t)
         measured = evaluate.evaluate(
-            model, ids, size, args.context, args.tokens, progress=f"threshold {t:g}"
+            objective, tokens, args.context, args.tokens, progress=f"threshold {t:g}"
         )
         results.append({"threshold": t, **measured})
         ppl, zeros = measured["ppl_token"], measured["sparsity_mean"]

@@ -4,18 +4,24 @@ Text format: UTF-8 (`.txt` or `.txt.xz`), one paragraph a line, blank lines igno
 `<|endofbook|>` between documents. Documents that turn out to be hard-wrapped (a paragraph over many
 lines) are unwrapped first. Paragraphs are joined with one newline. A document is cut into
 *passages* of whole paragraphs (>= PASSAGE_CHARS characters); each passage is encoded on its own and
-starts with <s>, so the model learns to start anywhere in a book and not only at title pages. The
-last passage of a document ends with </s>.
+starts with <s> where the tokenizer has it, so the model learns to start anywhere in a book and not
+only at title pages. The last passage of a document ends with </s>.
 """
 
 import io
+import json
 import lzma
 import string
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import sentencepiece as spm
+import torch
 from tqdm import tqdm
+from transformers import AutoTokenizer
+
+from .objective import IGNORE
 
 BOUNDARY = "<|endofbook|>"
 PASSAGE_CHARS = 4000
@@ -75,21 +81,21 @@ def passages(paragraphs):
         yield "\n".join(part)
 
 
-def train_tokenizer(text, out, vocab_size, sample_mb):
-    """Writes `out`/tokenizer.model: BPE with byte fallback and LLaMA's options, learnt from every
-    n-th paragraph of `text` so that the sample has about `sample_mb` MB. Newline is the byte piece
-    <0x0A>."""
-    out = Path(out)
+def tokenizer(args):
+    """Writes tokenizer.model and tokenizer_config.json into --out: BPE with byte fallback and
+    LLaMA's options, learnt from every n-th paragraph of --text so that the sample has about
+    --sample-mb MB. Newline is the byte piece <0x0A>."""
+    out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    lines = [p for document in read_documents(text) for p in document]
+    lines = [p for document in read_documents(args.text) for p in document]
     total = sum(len(line.encode()) for line in lines)
-    every = max(1, round(total / (sample_mb * 1e6)))
+    every = max(1, round(total / (args.sample_mb * 1e6)))
     model = io.BytesIO()  # not model_prefix, which would put the path into the file
     spm.SentencePieceTrainer.train(
         sentence_iterator=iter(lines[::every]),
         model_writer=model,
         model_type="bpe",
-        vocab_size=vocab_size,
+        vocab_size=args.vocab_size,
         byte_fallback=True,
         character_coverage=0.9998,
         required_chars=string.digits + string.ascii_letters + string.punctuation,
@@ -104,28 +110,49 @@ def train_tokenizer(text, out, vocab_size, sample_mb):
         minloglevel=1,
     )  # fmt: skip
     (out / "tokenizer.model").write_bytes(model.getvalue())
-    return out / "tokenizer.model"
+    config = {
+        "tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_eos_token": False,
+        "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
+        "clean_up_tokenization_spaces": False, "legacy": True,
+    }  # fmt: skip
+    (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+class Tokens(NamedTuple):
+    ids: np.ndarray  # uint16, or uint32 with a large vocabulary
+    size: int  # bytes of text that they stand for
+    bos: int  # the id at the start of each passage, never a target; -1: none
+
+    def head(self, n):
+        """The first `n` ids (all with None), and their bytes in proportion."""
+        if n is None or n >= len(self.ids):
+            return self
+        return Tokens(self.ids[:n], round(self.size * n / len(self.ids)), self.bos)
 
 
 def encode(text, tokenizer, cache=None):
-    """Returns (uint16 ids [n], number of text bytes). With `cache` (a .npz path) the result is
-    kept there."""
+    """Tokens of the file `text`. `tokenizer`: HF directory. Each passage starts with what the
+    tokenizer puts before every text (<s> of LLaMA tokenizers, nothing with others). With `cache` (a
+    .npz path) the result is kept there."""
     if cache and Path(cache).exists():
         saved = np.load(cache)
-        return saved["ids"], int(saved["bytes"])
-    sp = spm.SentencePieceProcessor(model_file=str(tokenizer))
-    assert sp.vocab_size() <= 65536
+        return Tokens(saved["ids"], int(saved["size"]), int(saved["bos"]))
+    hf = AutoTokenizer.from_pretrained(tokenizer)
+    hf.model_max_length = 10**9  # silences a warning: passages are cut into windows later
+    prefix = hf("")["input_ids"]
+    assert len(prefix) <= 1 and hf.eos_token_id is not None
+    dtype = np.uint16 if len(hf) <= 1 << 16 else np.uint32
     chunks, size = [], 0
     for document in tqdm(read_documents(text), desc=f"encode {Path(text).name}", unit="doc"):
         texts = list(passages(document))
         size += sum(len(t.encode()) for t in texts)
-        ids = sp.encode(texts, add_bos=True, num_threads=2)
-        ids[-1].append(sp.eos_id())
-        chunks += [np.array(i, dtype=np.uint16) for i in ids]
-    ids = np.concatenate(chunks)
+        ids = hf(texts)["input_ids"]
+        ids[-1].append(hf.eos_token_id)
+        chunks += [np.array(i, dtype=dtype) for i in ids]
+    tokens = Tokens(np.concatenate(chunks), size, prefix[0] if prefix else -1)
     if cache:
-        np.savez(cache, ids=ids, bytes=size)
-    return ids, size
+        np.savez(cache, **tokens._asdict())
+    return tokens
 
 
 def windows(ids, context):
@@ -134,3 +161,10 @@ def windows(ids, context):
     return np.lib.stride_tricks.as_strided(
         ids, (n, context + 1), (context * ids.itemsize, ids.itemsize), writeable=False
     )
+
+
+def inputs_and_targets(rows, bos):
+    """Tensors x, y [n, context] of rows [n, context + 1]; `bos` is no target."""
+    rows = torch.from_numpy(rows.astype(np.int64))
+    x, y = rows[:, :-1], rows[:, 1:]
+    return x, torch.where(y == bos, IGNORE, y)

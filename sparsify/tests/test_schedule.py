@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from sparsify import clock, schedule
+from sparsify import schedule
 
 
 def test_published_7b_schedule_against_the_formula():
@@ -32,30 +32,15 @@ def test_presets_never_fall_and_join_without_a_jump_after_stage_1(name):
     assert values[-1] == pytest.approx(stages[-1][0])
 
 
-def test_learning_rate_warms_up_and_ends_at_zero():
-    assert schedule.lr_factor(0.0) == 0
-    assert schedule.lr_factor(0.02) == pytest.approx(1)
+@pytest.mark.parametrize("shape", ["linear", "cosine"])
+def test_learning_rate_warms_up_stays_and_ends_at_zero(shape):
+    factor = [schedule.lr_factor(p / 1000, 0.02, 0.5, shape) for p in range(1001)]
+    assert factor[0] == 0 and factor[10] == pytest.approx(0.5)
+    assert all(f == pytest.approx(1) for f in factor[20:501])
+    assert factor[750] == pytest.approx(0.5) and factor[1000] == 0
+    assert all(a >= b for a, b in zip(factor[500:], factor[501:]))
+
+
+def test_learning_rate_without_decay_stays():
+    assert schedule.lr_factor(1.0, 0.02, 0) == 1.0
     assert schedule.lr_factor(1.0) == 0
-
-
-def test_progress_by_steps_is_exact():
-    progress = clock.Progress(steps=7)
-    for _ in range(7):
-        assert progress.value < 1
-        progress.tick()
-    assert progress.value == 1.0
-
-
-def test_progress_by_deadline_ends_in_time_and_ignores_a_pause():
-    time = [0.0]
-    progress = clock.Progress(deadline=100.0, now=lambda: time[0])
-    for step in range(1000):
-        time[0] += 1.0 if step != 30 else 31.0  # 30 s stopped
-        before = progress.value
-        progress.tick()
-        assert progress.value - before < 0.1
-        if progress.value >= 1:
-            break
-    assert progress.value == 1.0
-    assert 98 <= time[0] <= 101
-    assert progress.active_seconds < 75

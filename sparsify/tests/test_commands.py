@@ -1,0 +1,148 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from sparsify import evaluate, export, modeling, sweep, textdata, train
+from sparsify.__main__ import parser
+from sparsify.objective import Objective
+from transformers import AutoTokenizer
+
+SHAPE = "--hidden 32 --ffn 48 --layers 2 --heads 4 --kv-heads 2"
+
+
+def train_command(corpus, out, options=""):
+    text, folder = corpus
+    return (
+        f"train --text {text} --valid {text} --tokenizer {folder} --out {out} {SHAPE} --context 32 "
+        f"--batch 4 --micro-batch 2 --lr 0.003 --log-every 5 --eval-every 10 {options}"
+    ).split()
+
+
+def run(module, command):
+    args = parser().parse_args(command if isinstance(command, list) else command.split())
+    getattr(module, args.function[1])(args)
+
+
+def log(out):
+    return [json.loads(line) for line in open(out / "log.jsonl")]
+
+
+def weights(path):
+    return modeling.load(path).state_dict()
+
+
+def test_train_sweep_export_and_report(corpus, tmp_path):
+    run(train, train_command(corpus, tmp_path, "--steps 20 --optimizer muon --lr 0.02"))
+    rows = log(tmp_path)
+    assert [r["step"] for r in rows] == [5, 10, 15, 20]
+    assert rows[-1]["lambda"] == pytest.approx(0.06) and rows[-1]["lr"] == 0
+    assert rows[-1]["valid"]["ppl_token"] < 300
+    final, out = tmp_path / "final", tmp_path / "exported"
+    run(sweep, f"sweep --model {final} --text {corpus[0]} --tokens 640 --context 32 "
+        f"--thresholds 0.01 --out {tmp_path}/sweep.json")  # fmt: skip
+    swept = json.loads((tmp_path / "sweep.json").read_text())["results"]
+    assert [r["threshold"] for r in swept] == [0.0, 0.01]
+    run(export, f"export --model {final} --threshold 0.01 --out {out}")
+    from sparsify import report
+
+    run(report, f"report --model {final} {out} --text {corpus[0]} {corpus[0]} --tokens 640 "
+        f"--context 32 --log {tmp_path}/log.jsonl --out {tmp_path}/report")  # fmt: skip
+    rows = json.loads((tmp_path / "report/sparsity.json").read_text())
+    assert [(r["model"], r["threshold"]) for r in rows[::2]] == [
+        ("final", 0.0), ("exported", 0.0), ("exported", 0.0)
+    ] or [r["threshold"] for r in rows] == [0.0, 0.0, 0.0, 0.01, 0.0, 0.01]  # fmt: skip
+    shifted = [r for r in rows if r["threshold"] == 0.01]
+    assert shifted[0]["sparsity"] == pytest.approx(swept[1]["sparsity"])
+    assert (tmp_path / "report/sparsity.png").stat().st_size > 1000
+    assert (tmp_path / "report/training.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("options", ["", "--optimizer muon --embed-lr 0.01", "--bf16"])
+def test_a_resumed_run_equals_one_that_was_not_stopped(corpus, tmp_path, options, monkeypatch):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(train, train_command(corpus, whole, f"--steps 8 {options}"))
+    step = train.Run.train_step
+
+    def stop_after_5(self, *args):
+        if self.step == 5:
+            raise KeyboardInterrupt
+        result = step(self, *args)
+        if self.step == 5:
+            self.save_checkpoint()
+        return result
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train.Run, "train_step", stop_after_5)
+        run(train, train_command(corpus, parts, f"--steps 8 {options}"))
+    run(train, train_command(corpus, parts, f"--steps 8 {options} --resume"))
+    a, b = weights(whole / "final"), weights(parts / "final")
+    assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+    assert log(parts)[-1]["loss"] == log(whole)[-1]["loss"]
+
+
+def test_two_processes_do_what_one_does(corpus, tmp_path):
+    options = "--steps 5 --lambda-peak 1 --batch 8"
+    run(train, train_command(corpus, tmp_path / "one", options))
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+         "--main_process_port", "0", "-m", "sparsify",
+         *train_command(corpus, tmp_path / "two", options)],
+        env=environment, check=True,
+    )  # fmt: skip
+    one, two = log(tmp_path / "one")[-1], log(tmp_path / "two")[-1]
+    for key in ("loss", "l1", "sparsity"):
+        assert two[key] == pytest.approx(one[key], rel=1e-4)
+    a, b = weights(tmp_path / "one/final"), weights(tmp_path / "two/final")
+    for name in a:
+        assert torch.allclose(a[name], b[name], atol=1e-4), name
+
+
+def test_continued_training_keeps_the_activation_on_request(corpus, tmp_path):
+    run(train, train_command(corpus, tmp_path / "dense", "--steps 2 --activation keep"))
+    dense = modeling.load(tmp_path / "dense/final")
+    assert dense.config.hidden_act == "silu" and modeling.threshold_of(dense) is None
+    init = f"--init {tmp_path}/dense/final --steps 2"
+    run(train, train_command(corpus, tmp_path / "relu", f"{init} --distill 0.5"))
+    rows = log(tmp_path / "relu")
+    assert rows[-1]["kl"] > 0 and rows[-1]["sparsity"][0] > 0.3
+    assert modeling.load(tmp_path / "relu/final").config.hidden_act == "relu"
+
+
+def test_export_and_reload_give_the_same_logits(model, corpus, tmp_path):
+    x = torch.arange(3, 67).view(2, 32)
+    for threshold, act in ((0.01, "fatrelu"), (0.0, "relu")):
+        modeling.set_activation(model, threshold).eval()
+        expected = model(input_ids=x, use_cache=False).logits
+        export.export(model, tmp_path / act, corpus[1], "f32")
+        config = json.loads((tmp_path / act / "config.json").read_text())
+        assert config["hidden_act"] == act
+        assert config.get("hidden_act_param", 0.0) == threshold
+        again = modeling.load(tmp_path / act)(input_ids=x, use_cache=False).logits
+        assert torch.equal(again, expected)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / act)
+        assert tokenizer("the old man") == AutoTokenizer.from_pretrained(corpus[1])("the old man")
+
+
+def test_sparsity_of_a_text_is_the_mean_over_its_tokens(model, corpus):
+    tokens = textdata.encode(*corpus)
+    objective = Objective(model)
+    one = evaluate.evaluate(objective, tokens, 32, limit=640, batch=20)
+    many = evaluate.evaluate(objective, tokens, 32, limit=640, batch=3)
+    assert one["windows"] == 20
+    assert many["sparsity"] == pytest.approx(one["sparsity"], abs=1e-6)
+    assert many["nll"] == pytest.approx(one["nll"], abs=1e-5)
+
+
+def test_sweep_takes_the_last_threshold_within_the_budget():
+    results = [
+        {"threshold": t, "ppl_token": p}
+        for t, p in ((0, 100), (0.1, 100.3), (0.2, 102), (0.3, 100))
+    ]
+    assert sweep.choose(results, 0.005) == 0.1
+    assert sweep.choose(results, 0.0) == 0.0
+    assert sweep.choose(results, 0.1) == 0.3
