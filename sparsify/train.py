@@ -167,7 +167,7 @@ class Run:
             self.model.save_pretrained(self.out / "final", state_dict=state)
             export.copy_tokenizer(self.args.tokenizer or self.args.init, self.out / "final")
 
-    def any(self, *flags):
+    def in_any_process(self, *flags):
         """Which of `flags` are set in any process."""
         tensor = torch.tensor(flags, dtype=torch.float32, device=self.accelerator.device)
         return [f > 0 for f in self.accelerator.reduce(tensor, "sum").tolist()]
@@ -196,6 +196,7 @@ def run(args):
         if run.step % args.log_every == 0 or run.step == args.steps:
             record = {
                 "step": run.step, "tokens": run.step * args.batch * args.context,
+                "processes": run.accelerator.num_processes,
                 "seconds": round(time.time() - seconds, 2), "lr": args.lr * factor, "lambda": lam,
                 "loss": nll, "kl": kl, "l1": layers[:half], "sparsity": layers[half:],
             }  # fmt: skip
@@ -206,7 +207,8 @@ def run(args):
                 log.flush()
             mean = sum(layers[half:]) / half
             bar.set_postfix_str(f"loss {nll:.3f} λ {lam:.4f} sparsity {mean:.3f}")
-        stop, save = run.any(bool(stopped), time.time() - last_save > args.save_minutes * 60)
+        late = time.time() - last_save > args.save_minutes * 60
+        stop, save = run.in_any_process(bool(stopped), late)
         if save:
             run.save_checkpoint()
             last_save = time.time()

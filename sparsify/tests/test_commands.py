@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from sparsify import evaluate, export, modeling, sweep, textdata, train
+from sparsify import evaluate, export, modeling, report, sweep, textdata, train
 from sparsify.__main__ import parser
 from sparsify.objective import Objective
 from transformers import AutoTokenizer
@@ -38,22 +38,30 @@ def test_train_sweep_export_and_report(corpus, tmp_path):
     run(train, train_command(corpus, tmp_path, "--steps 20 --optimizer muon --lr 0.02"))
     rows = log(tmp_path)
     assert [r["step"] for r in rows] == [5, 10, 15, 20]
-    assert rows[-1]["lambda"] == pytest.approx(0.06) and rows[-1]["lr"] == 0
+    assert rows[-1]["lambda"] == pytest.approx(0.10) and rows[-1]["lr"] == 0
     assert rows[-1]["valid"]["ppl_token"] < 300
     final, out = tmp_path / "final", tmp_path / "exported"
+    other = tmp_path / "other.txt"
+    other.write_text("The garden and the sea.\n" * 200)
     run(sweep, f"sweep --model {final} --text {corpus[0]} --tokens 640 --context 32 "
         f"--thresholds 0.01 --out {tmp_path}/sweep.json")  # fmt: skip
     swept = json.loads((tmp_path / "sweep.json").read_text())["results"]
     assert [r["threshold"] for r in swept] == [0.0, 0.01]
     run(export, f"export --model {final} --threshold 0.01 --out {out}")
-    from sparsify import report
-
-    run(report, f"report --model {final} {out} --text {corpus[0]} {corpus[0]} --tokens 640 "
-        f"--context 32 --log {tmp_path}/log.jsonl --out {tmp_path}/report")  # fmt: skip
+    run(
+        report,
+        f"report --model {final} {out} --text {corpus[0]} {other} --tokens 640 --context 32 "
+        f"--log {tmp_path}/log.jsonl --out {tmp_path}/report",
+    )
     rows = json.loads((tmp_path / "report/sparsity.json").read_text())
-    assert [(r["model"], r["threshold"]) for r in rows[::2]] == [
-        ("final", 0.0), ("exported", 0.0), ("exported", 0.0)
-    ] or [r["threshold"] for r in rows] == [0.0, 0.0, 0.0, 0.01, 0.0, 0.01]  # fmt: skip
+    assert [(r["model"], r["text"], r["threshold"]) for r in rows] == [
+        ("final", "text.txt", 0.0),
+        ("final", "other.txt", 0.0),
+        ("exported", "text.txt", 0.0),
+        ("exported", "text.txt", 0.01),
+        ("exported", "other.txt", 0.0),
+        ("exported", "other.txt", 0.01),
+    ]
     shifted = [r for r in rows if r["threshold"] == 0.01]
     assert shifted[0]["sparsity"] == pytest.approx(swept[1]["sparsity"])
     assert (tmp_path / "report/sparsity.png").stat().st_size > 1000
@@ -86,15 +94,12 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(corpus, tmp_path, options
 def test_two_processes_do_what_one_does(corpus, tmp_path):
     options = "--steps 5 --lambda-peak 1 --batch 8"
     run(train, train_command(corpus, tmp_path / "one", options))
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
-         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-         "--main_process_port", "0", "-m", "sparsify",
-         *train_command(corpus, tmp_path / "two", options)],
-        env=environment, check=True,
-    )  # fmt: skip
+    environment = {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launch = "-m torch.distributed.run --standalone --nproc_per_node 2".split()
+    command = ["-m", "sparsify", *train_command(corpus, tmp_path / "two", options)]
+    subprocess.run([sys.executable, *launch, *command], env=os.environ | environment, check=True)
     one, two = log(tmp_path / "one")[-1], log(tmp_path / "two")[-1]
+    assert (one["processes"], two["processes"]) == (1, 2)
     for key in ("loss", "l1", "sparsity"):
         assert two[key] == pytest.approx(one[key], rel=1e-4)
     a, b = weights(tmp_path / "one/final"), weights(tmp_path / "two/final")
