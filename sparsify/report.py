@@ -70,9 +70,10 @@ def plot_training(logs, file):
         rows = [json.loads(line) for line in open(log)]
         name, steps = log.resolve().parent.name, [r["step"] for r in rows]
         a.plot(steps, [r["lambda"] for r in rows], label=name)
-        (line,) = b.plot(steps, [r["loss"] for r in rows], lw=0.6, alpha=0.5)
+        (line,) = b.plot(steps, [r["loss"] for r in rows], lw=0.7, alpha=0.7, label=name)
         valid = [(r["step"], r["valid"]["nll"]) for r in rows if "valid" in r]
-        b.plot(*zip(*valid), "o-", ms=3, color=line.get_color(), label=f"{name}, held out")
+        if valid:
+            b.plot(*zip(*valid), "o", ms=3, color=line.get_color(), label=f"{name}, held out")
         mean = [sum(r["sparsity"]) / len(r["sparsity"]) for r in rows]
         c.plot(steps, mean, color=line.get_color(), label=f"{name}, mean")
         if any(r["lambda"] for r in rows):

@@ -10,8 +10,9 @@ so two equal neighbours make a constant stage. After the last end point λ stays
 
 import math
 
-# End points in steps, as published. `small` has them as shares of the run; its λ goes with the
-# penalty of objective.py and models of a few million parameters.
+# End points in steps, as published. The last two have them as shares of the run; their λ goes with
+# the penalty of objective.py and models of a few million parameters, `small` to continue a dense one,
+# `scratch` to start from nothing with ReLU.
 PRESETS = {
     "prosparse-7b": [
         (0.0, 5000), (5e-3, 6000), (5e-2, 10000), (5e-2, 12000), (2e-1, 16000), (2e-1, 16500),
@@ -22,6 +23,7 @@ PRESETS = {
     "prosparse-1b": [
         (0.0, 10000), (1e-3, 15000), (5e-3, 20000), (5e-3, 25000), (5e-2, 35000), (5e-2, 95000),
     ],
+    "scratch": [(0.0, 0.20), (0.02, 0.28), (0.10, 0.50), (0.10, 1.0)],
     "small": [(0.0, 0.05), (0.02, 0.10), (0.10, 0.50), (0.10, 1.0)],
 }  # fmt: skip
 

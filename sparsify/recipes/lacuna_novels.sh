@@ -1,0 +1,40 @@
+#!/bin/bash
+# A small model on novels and its twins: a dense SwiGLU model from nothing, then three continuations
+# with the same tokens in the same order at the same learning rates: dense, vanilla ReLU, ProSparse.
+# From the root of the repository; BASE_STEPS and STEPS make it longer:
+#
+#   sparsify/recipes/lacuna_novels.sh TRAIN_TEXT VALID_TEXT OUT
+#
+# The tokenizer is the one that is there. To learn it again:
+#   python -m sparsify tokenizer --text TRAIN_TEXT --out DIR --vocab-size 4096 --sample-mb 20
+set -euo pipefail
+train=$1 valid=$2 out=$3
+name=lacuna-novels-3m
+sparsify() { ${PYTHON:-python} -m sparsify "$@"; }
+export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=500000000  # speed only
+mkdir -p "$out"
+
+fit() {  # NAME OPTIONS
+  [ -e "$out/$1/final/config.json" ] || sparsify train --text "$train" --valid "$valid" \
+    --tokenizer models/$name --out "$out/$1" --resume --optimizer muon --lr 0.015 \
+    --embed-lr 0.002 --lr-shape linear --compile --eval-every 200 "${@:2}"
+}
+twin() {  # NAME OPTIONS
+  fit "$1" --init "$out/base/final" --context 512 --batch 8 --steps "${STEPS:-254}" --warmup 0.02 \
+    --decay 0.8 --seed 2 "${@:2}"
+}
+fit base --activation keep --lambda-peak 0 --context 256 --batch 16 --micro-batch 16 \
+  --steps "${BASE_STEPS:-1894}" --warmup 0.03 --decay 0
+twin prosparse --schedule small
+twin relu --lambda-peak 0
+twin dense --activation keep --lambda-peak 0
+
+sparsify sweep --model "$out/prosparse/final" --text "$train" --tokens 65536 --budget 0.005 \
+  --out "$out/sweep.json"
+threshold=$(${PYTHON:-python} -c "import json; print(json.load(open('$out/sweep.json'))['chosen'])")
+sparsify export --model "$out/dense/final" --out "$out/models/dense"
+sparsify export --model "$out/relu/final" --out "$out/models/relu"
+sparsify export --model "$out/prosparse/final" --threshold "$threshold" \
+  --out "$out/models/prosparse"
+sparsify report --model "$out"/models/{dense,relu,prosparse} --text "$valid" --tokens 400000 \
+  --log "$out"/{dense,relu,prosparse}/log.jsonl --out "$out/report"
