@@ -18,7 +18,8 @@ PHASES = [(0.3, ["--rate=4"]), (0.3, ["--rate=14"]), (0.12, ["--rate=60"]),
 
 
 def main():
-    servers = [Server("--max_concurrent=8", "--max_queue=12") for _ in range(2)]
+    servers = [Server("--max_concurrent=8", "--max_queue=12", "--predictor=sketch")
+               for _ in range(2)]
     target = "--server=ipv4:" + ",".join(server.address for server in servers)
     prometheus = Prometheus({
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},

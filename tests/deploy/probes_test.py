@@ -41,7 +41,10 @@ class StoppedThread:
         os.waitpid(self.tid, WALL)
 
     def resume(self):
-        ptrace(DETACH, self.tid)
+        """Once or more often."""
+        if self.tid is not None:
+            ptrace(DETACH, self.tid)
+            self.tid = None
 
 
 class ProbesTest(unittest.TestCase):
@@ -75,9 +78,12 @@ class ProbesTest(unittest.TestCase):
 
     def wedged(self, server):
         try:
-            return StoppedThread(server.popen.pid, "engine")
+            thread = StoppedThread(server.popen.pid, "engine")
         except PermissionError:
             self.skipTest("this machine does not let a process stop another's thread")
+        # A killed process does not end while one of its threads is held.
+        self.addCleanup(thread.resume)
+        return thread
 
     def test_probes_name_the_port_that_serves(self):
         ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
@@ -131,7 +137,9 @@ class ProbesTest(unittest.TestCase):
         thread = self.wedged(server)  # so that the stream lasts
         server.signal(signal.SIGTERM)
         wait_for(lambda: not self.probe("readiness", server), "not ready")
-        self.assertTrue(self.probe("liveness", server))
+        # The kubelet restarts after so many failures in a row; a busy machine misses one.
+        self.assertTrue(any(self.probe("liveness", server)
+                            for _ in range(self.container["livenessProbe"]["failureThreshold"])))
         thread.resume()
         self.assertEqual(stream.wait(), 0, stream.text())
         self.assertIn("completion 400 tokens", stream.text())
