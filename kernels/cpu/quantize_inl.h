@@ -153,53 +153,40 @@ struct QuantizeKernels {
     }
   }
 
-  static void QuantizeInt4(const float* row, int64_t n, void* out) {
+  // W is Int4 or Int2.
+  template <class W>
+  static void QuantizePacked(const float* row, int64_t n, void* out) {
+    constexpr int kBits = 8 / W::kVectors;
     uint8_t* codes = static_cast<uint8_t*>(out);
-    Bf16* scales = reinterpret_cast<Bf16*>(codes + CodeBytes(DType::kInt4, n));
+    Bf16* scales = reinterpret_cast<Bf16*>(codes + CodeBytes(W::kType, n));
     Block block;
     for (int64_t b = 0; b < QuantizedBlocks(n); ++b) {
-      LoadBlock(row, n, b, RowVectors(DType::kInt4, n), &block);
+      LoadBlock(row, n, b, RowVectors(W::kType, n), &block);
       F scale[kRegisters], inverse[kRegisters];
-      Int4Scales(block, scale);
-      RoundScales(scale, scales + b * kBlockGroups);
-      LACUNA_UNROLL
-      for (int r = 0; r < kRegisters; ++r) inverse[r] = Inverse(scale[r]);
-      alignas(64) int8_t bytes[kBlockElements];
-      ForRegisters(block, [&](int r, int64_t at, F x) LACUNA_INLINE_LAMBDA {
-        V::StoreInt8(bytes + at, Clamp(V::Round(x * inverse[r]), 8, 7));
-      });
-      for (int64_t v = 0; v < block.vectors; v += 2) {
-        uint8_t* pair = codes + (b * kBlockVectors + v) / 2 * kVectorElements;
-        const int8_t* low = bytes + v * kVectorElements;
-        const int8_t* high = low + kVectorElements;
-        for (int64_t i = 0; i < kVectorElements; ++i) {
-          pair[i] = static_cast<uint8_t>((low[i] + 8) | ((high[i] + 8) << 4));
-        }
+      if constexpr (W::kType == DType::kInt4) {
+        Int4Scales(block, scale);
+      } else {
+        Int2Scales(block, scale);
       }
-    }
-  }
-
-  static void QuantizeInt2(const float* row, int64_t n, void* out) {
-    uint8_t* codes = static_cast<uint8_t*>(out);
-    Bf16* scales = reinterpret_cast<Bf16*>(codes + CodeBytes(DType::kInt2, n));
-    Block block;
-    for (int64_t b = 0; b < QuantizedBlocks(n); ++b) {
-      LoadBlock(row, n, b, RowVectors(DType::kInt2, n), &block);
-      F scale[kRegisters], inverse[kRegisters];
-      Int2Scales(block, scale);
       RoundScales(scale, scales + b * kBlockGroups);
       LACUNA_UNROLL
       for (int r = 0; r < kRegisters; ++r) inverse[r] = Inverse(scale[r]);
       alignas(64) int8_t bytes[kBlockElements];
       ForRegisters(block, [&](int r, int64_t at, F x) LACUNA_INLINE_LAMBDA {
-        V::StoreInt8(bytes + at, Int2Code(x * inverse[r]));
+        if constexpr (W::kType == DType::kInt4) {
+          V::StoreInt8(bytes + at, Clamp(V::Round(x * inverse[r]), 8, 7) + V::Set(8));
+        } else {
+          V::StoreInt8(bytes + at, Int2Code(x * inverse[r]));
+        }
       });
-      for (int64_t v = 0; v < block.vectors; v += 4) {
-        uint8_t* four = codes + (b * kBlockVectors + v) / 4 * kVectorElements;
+      for (int64_t v = 0; v < block.vectors; v += W::kVectors) {
+        uint8_t* shared = codes + (b * kBlockVectors + v) / W::kVectors * kVectorElements;
         const int8_t* in = bytes + v * kVectorElements;
         for (int64_t i = 0; i < kVectorElements; ++i) {
-          four[i] =
-              static_cast<uint8_t>(in[i] | in[i + 64] << 2 | in[i + 128] << 4 | in[i + 192] << 6);
+          int byte = 0;
+          LACUNA_UNROLL
+          for (int k = 0; k < W::kVectors; ++k) byte |= in[i + k * kVectorElements] << (kBits * k);
+          shared[i] = static_cast<uint8_t>(byte);
         }
       }
     }

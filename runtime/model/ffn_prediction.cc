@@ -102,11 +102,14 @@ PredictionCounts Ffn::Audit(const LayerWeights& weights, int64_t tokens, GatePre
       const float deviation = std::max(deviations_[t] * errors[j], 1e-30f);
       return (activation_.threshold - estimates[j]) / deviation;
     };
-    int64_t named = 0;
-    for (int64_t j = 0; j < neurons_; ++j) named += needed(j) > margin ? 0 : 1;
     // |(w - s) . x| <= |w - s| |x|: this many deviations can never be exceeded.
     const float proof = std::sqrt(static_cast<float>(hidden_));
-    for (int64_t j = 0; j < neurons_; ++j) counts.certified += needed(j) > proof ? 1 : 0;
+    int64_t named = 0;
+    for (int64_t j = 0; j < neurons_; ++j) {
+      const float needs = needed(j);
+      named += needs > margin ? 0 : 1;
+      counts.certified += needs > proof ? 1 : 0;
+    }
     int64_t kept = 0, known = 0;
     for (int64_t i = 0; i < list.size; ++i) {
       const int32_t neuron = list.neurons[i];
