@@ -20,6 +20,7 @@ namespace {
 // As in model_config.cc.
 constexpr double kMinScale = 1e-6;
 constexpr double kMaxScale = 1e6;
+constexpr int32_t kMaxContext = 1 << 20;
 
 constexpr std::string_view kTurnEnds[] = {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>"};
 
@@ -87,8 +88,8 @@ void CheckFeatures(ArchitectureReader& reader, const ModelConfig& config) {
   }
 }
 
-// Older converters wrote only rope.scale_linear.
-RopeScaling ReadScaling(ArchitectureReader& reader) {
+// Older converters wrote only rope.scale_linear. Linear scaling extends the context.
+void ReadScaling(ArchitectureReader& reader, ModelConfig* config) {
   const std::string key = reader.Key("rope.scaling.type");
   const std::string_view type = reader.all().String(key, "linear");
   const float factor = reader.Float("rope.scaling.factor", kMinScale, kMaxScale,
@@ -97,8 +98,12 @@ RopeScaling ReadScaling(ArchitectureReader& reader) {
     reader.all().Unimplemented(
         absl::StrCat(key, " ", Quoted(type), ", this build runs linear of GGUF files"));
   }
-  if (type != "linear" || factor == 1.0f) return {};
-  return {.kind = RopeScalingKind::kLinear, .factor = factor};
+  if (type != "linear" || factor == 1.0f) return;
+  config->rope_scaling = {.kind = RopeScalingKind::kLinear, .factor = factor};
+  const int32_t trained =
+      reader.Int("rope.scaling.original_context_length", 1, kMaxContext, config->max_context);
+  const float scaled = std::min(factor * static_cast<float>(trained), float{kMaxContext});
+  config->max_context = std::max(config->max_context, static_cast<int32_t>(scaled));
 }
 
 // 0 if it is no shorter than the context.
@@ -108,15 +113,20 @@ int32_t ReadWindow(ArchitectureReader& reader, int32_t max_context) {
   return window < max_context ? window : 0;
 }
 
-Activation ReadActivation(ArchitectureReader& reader) {
+void ReadActivation(ArchitectureReader& reader, ModelConfig* config) {
   const std::string key = reader.Key("hidden_activation");
   const std::string_view name = reader.all().String(key, "silu");
-  if (name == "relu") return {ActivationKind::kRelu};
-  if (name != "silu" && name != "swish") {
-    reader.all().Unimplemented(
-        absl::StrCat(key, " ", Quoted(name), ", this build runs relu and silu of GGUF files"));
+  config->activation = {name == "relu" ? ActivationKind::kRelu : ActivationKind::kSilu};
+  if (name != "relu" && name != "silu" && name != "swish") {
+    reader.all().Unimplemented(absl::StrCat(key, " ", Quoted(name),
+                                            ", this build runs relu and silu of GGUF files; "
+                                            "--activation=relu|fatrelu:T|drelu|silu replaces it"));
   }
-  return {ActivationKind::kSilu};
+  if (!reader.all().Has(key)) {
+    config->activation_note =
+        "the file does not say which activation the model has: silu is assumed; "
+        "--activation=relu|fatrelu:T|drelu says that it is another";
+  }
 }
 
 // Files of older converters leave the scales of MiniCPM-2B and -1B to the program.
@@ -162,7 +172,7 @@ void ReadVocabulary(GgufReader& reader, ModelConfig* config) {
 
 }  // namespace
 
-absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header) {
+absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header, std::string_view activation) {
   GgufReader general(header);
   const std::string architecture(general.String("general.architecture", ""));
   const std::string_view type = general.String("general.type", "model");
@@ -184,20 +194,19 @@ absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header) {
   config.hidden_size = reader.Int("embedding_length", 1, 65536);
   config.ffn_size = reader.Int("feed_forward_length", 1, 262144);
   config.num_layers = reader.Int("block_count", 1, 1024);
-  config.max_context = reader.Int("context_length", 1, 1 << 20);
+  config.max_context = reader.Int("context_length", 1, kMaxContext);
   ReadAttention(reader, &config);
-  config.activation = ReadActivation(reader);
+  if (activation.empty()) {
+    ReadActivation(reader, &config);
+  } else {
+    reader.all().Update(ReplaceActivation(activation, &config));
+  }
   config.norm_eps = reader.Float("attention.layer_norm_rms_epsilon", 1e-12, 1);
   config.rope_theta = reader.Float("rope.freq_base", 1, 1e12, 10000.0f);
-  config.rope_scaling = ReadScaling(reader);
+  ReadScaling(reader, &config);
   config.sliding_window = ReadWindow(reader, config.max_context);
   config.tie_embeddings = !header.tensors.contains("output.weight");
   if (!reader.all().status().ok()) return reader.all().status();
-  if (!reader.Has("hidden_activation")) {
-    config.activation_note =
-        "the file does not say which activation the model has: silu is assumed; "
-        "--activation=relu|fatrelu:T|drelu says that it is another";
-  }
   if (architecture == "minicpm") ReadScales(reader, &config);
   CheckFeatures(reader, config);
   ReadVocabulary(reader.all(), &config);

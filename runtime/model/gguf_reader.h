@@ -23,6 +23,7 @@ class GgufReader {
   const absl::Status& status() const { return status_; }
   void Fail(absl::string_view what);           // INVALID_ARGUMENT
   void Unimplemented(absl::string_view what);  // UNIMPLEMENTED "the file asks for <what>"
+  void Update(const absl::Status& status) { status_.Update(status); }
 
   bool Has(const std::string& key) const { return Find(key) != nullptr; }
 

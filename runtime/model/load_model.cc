@@ -120,14 +120,10 @@ absl::StatusOr<ModelFiles> OpenGguf(const std::string& path, const std::string& 
   const auto named = [&](const absl::Status& status) {
     return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
   };
-  absl::StatusOr<ModelConfig> config = ParseGgufConfig(header);
+  absl::StatusOr<ModelConfig> config = ParseGgufConfig(header, activation);
   if (!config.ok()) return named(config.status());
   absl::Status status = ReadGgufRopeFactors(**file, &*config);
   if (!status.ok()) return named(status);
-  if (!activation.empty()) {
-    status = ReplaceActivation(activation, &*config);
-    if (!status.ok()) return named(status);
-  }
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = MakeGgufTokenizer(header);
   if (!tokenizer.ok()) return named(tokenizer.status());
   absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template = MakeGgufChatTemplate(header);

@@ -18,6 +18,7 @@
 #include "runtime/model/gguf_file.h"
 #include "runtime/model/gguf_types.h"
 #include "runtime/model/load_model.h"
+#include "tests/runtime/base/testing.h"
 #include "tests/runtime/model/gguf_writer.h"
 
 namespace lacuna {
@@ -51,12 +52,12 @@ TEST(GgufTypes, EveryTypeIsReadAsByThePackage) {
   EXPECT_EQ(types, 15);
 }
 
-absl::StatusOr<ModelConfig> Config(const GgufWriter& file) {
+absl::StatusOr<ModelConfig> Config(const GgufWriter& file, std::string_view activation = "") {
   const std::string bytes = file.Bytes();
   const absl::StatusOr<GgufHeader> header =
       ParseGgufHeader(bytes, static_cast<int64_t>(bytes.size()));
   if (!header.ok()) return header.status();
-  return ParseGgufConfig(*header);
+  return ParseGgufConfig(*header, activation);
 }
 
 TEST(GgufConfig, KeysBecomeTheSameConfigurationAsConfigJson) {
@@ -87,6 +88,22 @@ TEST(GgufConfig, ReluIsTakenWhereTheFileSaysSo) {
   EXPECT_EQ(Config(file)->activation.kind, ActivationKind::kSilu);
   file.Set("llama.hidden_activation", "relu");
   EXPECT_EQ(Config(file)->activation.kind, ActivationKind::kRelu);
+}
+
+TEST(GgufConfig, AnActivationMayReplaceWhatTheFileDeclares) {
+  GgufWriter file = SmallGguf();
+  file.Set("llama.hidden_activation", "gelu");
+  EXPECT_TRUE(IsError(Config(file).status(), absl::StatusCode::kUnimplemented,
+                      "llama.hidden_activation \"gelu\", this build runs relu and silu of GGUF "
+                      "files; --activation=relu|fatrelu:T|drelu|silu replaces it"));
+  const absl::StatusOr<ModelConfig> config = Config(file, "fatrelu:0.5");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->activation.kind, ActivationKind::kFatRelu);
+  EXPECT_EQ(config->activation.threshold, 0.5f);
+  file.Remove("llama.hidden_activation");
+  EXPECT_EQ(Config(file, "silu")->activation_note, "");
+  EXPECT_TRUE(IsError(Config(file, "gelu").status(), absl::StatusCode::kInvalidArgument,
+                      "want relu, fatrelu:T"));
 }
 
 // The small model as another architecture: its keys begin differently.
@@ -157,6 +174,24 @@ TEST(GgufConfig, LinearScalingOfTheRotationHasTwoSpellings) {
   EXPECT_EQ(Config(file)->rope_scaling.factor, 4.0f);
   file.Set("llama.rope.scaling.type", "none");
   EXPECT_EQ(Config(file)->rope_scaling.kind, RopeScalingKind::kNone);
+}
+
+TEST(GgufConfig, LinearScalingExtendsTheContextAsThatOfConfigJson) {
+  GgufWriter file = SmallGguf();
+  file.Set("llama.rope.scaling.type", "linear");
+  file.Set("llama.rope.scaling.factor", 4.0f);
+  file.Set("llama.attention.sliding_window", 100u);
+  EXPECT_EQ(Config(file)->max_context, 4 * 64);
+  EXPECT_EQ(Config(file)->sliding_window, 100);
+  // Where the file has the context before scaling, too, the other may be the one after it.
+  file.Set("llama.rope.scaling.original_context_length", 16u);
+  EXPECT_EQ(Config(file)->max_context, 64);
+  file.Set("llama.rope.scaling.factor", 8.0f);
+  EXPECT_EQ(Config(file)->max_context, 8 * 16);
+  file.Set("llama.rope.scaling.factor", 1e6f);
+  EXPECT_EQ(Config(file)->max_context, 1 << 20);
+  file.Set("llama.rope.scaling.type", "none");
+  EXPECT_EQ(Config(file)->max_context, 64);
 }
 
 TEST(GgufConfig, RotationFactorsAreATensor) {
