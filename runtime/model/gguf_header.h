@@ -18,6 +18,8 @@ namespace lacuna {
 inline constexpr int64_t kMaxGgufHeader = int64_t{128} << 20;  // bytes
 inline constexpr uint64_t kMaxGgufKeys = 16'384;
 inline constexpr uint64_t kMaxGgufTensors = 65'536;
+// Of an array: as many as a tokenizer may have tokens.
+inline constexpr uint64_t kMaxGgufTexts = uint64_t{1} << 20;
 
 // The numbers are those of the format.
 enum class GgufValueType : uint32_t {
