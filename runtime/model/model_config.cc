@@ -78,7 +78,10 @@ Family ReadFamily(JsonReader& reader, std::string* architecture) {
     if (first == nullptr) reader.Fail("has architectures that are not a list of strings");
     if (first != nullptr) *architecture = *first;
   }
-  if (model_type == kLlamaSparseRelu.model_type) return kLlamaSparseRelu;
+  if (model_type == kLlamaSparseRelu.model_type) {
+    if (architecture->empty()) *architecture = model_type;
+    return kLlamaSparseRelu;
+  }
   for (const Family& family : kFamilies) {
     if (architecture->empty() && model_type == family.model_type) {
       *architecture = std::string(family.architecture);

@@ -173,6 +173,9 @@ TEST(ModelConfig, FamilyComesFromModelTypeIfThereIsNoArchitecture) {
   EXPECT_EQ(Parse(config)->architecture, "LlamaForCausalLM");
   config.erase("model_type");
   EXPECT_TRUE(IsError(Parse(config).status(), kInvalid, "neither architectures nor model_type"));
+  // One that is known by its model_type only.
+  config["model_type"] = "llama_sparse_relu";
+  EXPECT_EQ(Parse(config)->architecture, "llama_sparse_relu");
 }
 
 TEST(ModelConfig, ReadsTheWindowsOfMistralAndBamboo) {
