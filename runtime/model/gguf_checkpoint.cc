@@ -132,7 +132,7 @@ absl::Status GgufCheckpoint::ReadRows(const TensorInfo& tensor, int64_t first_ro
       row += in_head % half * 2 + in_head / half - in_head;
     }
     const absl::Status status =
-        file_->Read(stored.offset + row * row_bytes, count * row_bytes, bytes.data());
+        file_->Read(stored, row * row_bytes, count * row_bytes, bytes.data());
     if (!status.ok()) return status;
     for (int64_t r = 0; r < count; ++r) {
       std::byte* out_row = out + (done + r) * row_stride;

@@ -177,11 +177,6 @@ absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header, std::strin
   const std::string architecture(general.String("general.architecture", ""));
   const std::string_view type = general.String("general.type", "model");
   if (type != "model") general.Unimplemented(absl::StrCat("general.type ", Quoted(type)));
-  if (general.Int("split.count", 0, 65535, 1) > 1) {
-    general.Unimplemented(
-        "further files (split.count); join them with: llama-gguf-split --merge FIRST_FILE "
-        "NEW_FILE");
-  }
   if (architecture != "llama" && architecture != "minicpm") {
     general.Unimplemented(absl::StrCat("the architecture ", Quoted(architecture),
                                        ", this build runs llama and minicpm from GGUF files"));
@@ -227,7 +222,7 @@ absl::Status ReadGgufRopeFactors(const GgufFile& file, ModelConfig* config) {
     return absl::UnimplementedError("rope_freqs.weight together with another scaled rotation");
   }
   std::vector<std::byte> bytes(tensor.bytes);
-  absl::Status status = file.Read(tensor.offset, tensor.bytes, bytes.data());
+  absl::Status status = file.Read(tensor, 0, tensor.bytes, bytes.data());
   if (!status.ok()) return status;
   std::vector<float> factors(tensor.cols());
   tensor.type->dequantize(bytes.data(), tensor.cols() / tensor.type->block_elements,

@@ -52,6 +52,7 @@ struct GgufTensor {
   std::vector<int64_t> shape;      // 1 to 4 dimensions, each > 0, that of a row last
   int64_t offset = 0;              // bytes from the start of the file
   int64_t bytes = 0;
+  size_t part = 0;  // number of that file, if the model is split into several
 
   int64_t cols() const { return shape.back(); }
   int64_t row_bytes() const { return cols() / type->block_elements * type->block_bytes; }

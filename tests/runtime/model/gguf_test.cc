@@ -37,13 +37,11 @@ TEST(GgufTypes, EveryTypeIsReadAsByThePackage) {
     ASSERT_EQ(tensor.shape, (std::vector<int64_t>{3, 512}));
     std::vector<std::byte> blocks(tensor.bytes);
     std::vector<float> floats(3 * 512), expected(3 * 512);
-    ASSERT_TRUE((*file)->Read(tensor.offset, tensor.bytes, blocks.data()).ok());
+    ASSERT_TRUE((*file)->Read(tensor, 0, tensor.bytes, blocks.data()).ok());
     const GgufTensor& golden = (*file)->header().tensors.at(name + ".expected");
     ASSERT_EQ(golden.bytes, 3 * 512 * 4);
     ASSERT_TRUE(
-        (*file)
-            ->Read(golden.offset, golden.bytes, reinterpret_cast<std::byte*>(expected.data()))
-            .ok());
+        (*file)->Read(golden, 0, golden.bytes, reinterpret_cast<std::byte*>(expected.data())).ok());
     tensor.type->dequantize(blocks.data(), 3 * 512 / tensor.type->block_elements, floats.data());
     for (size_t i = 0; i < floats.size(); ++i) {
       ASSERT_EQ(floats[i], expected[i]) << name << ", element " << i;
