@@ -113,20 +113,26 @@ int32_t ReadWindow(ArchitectureReader& reader, int32_t max_context) {
   return window < max_context ? window : 0;
 }
 
-void ReadActivation(ArchitectureReader& reader, ModelConfig* config) {
+void ReadActivation(ArchitectureReader& reader, bool powerinfer, ModelConfig* config) {
+  // As in a directory, whatever else the file says.
+  config->activation = {ActivationKind::kDRelu};
+  if (config->architecture == "bamboo") return;
   const std::string key = reader.Key("hidden_activation");
-  const std::string_view name = reader.all().String(key, "silu");
+  const std::string_view name = reader.all().String(key, powerinfer ? "relu" : "silu");
   config->activation = {name == "relu" ? ActivationKind::kRelu : ActivationKind::kSilu};
   if (name != "relu" && name != "silu" && name != "swish") {
     reader.all().Unimplemented(absl::StrCat(key, " ", Quoted(name),
                                             ", this build runs relu and silu of GGUF files; "
                                             "--activation=relu|fatrelu:T|drelu|silu replaces it"));
   }
-  if (!reader.all().Has(key)) {
-    config->activation_note =
-        "the file does not say which activation the model has: silu is assumed; "
-        "--activation=relu|fatrelu:T|drelu says that it is another";
-  }
+  if (reader.all().Has(key)) return;
+  config->activation_note =
+      powerinfer
+          ? "the file does not say which activation the model has: relu, as PowerInfer "
+            "computes; --activation=fatrelu:T shifts the threshold, as ProSparse's own files "
+            "do"
+          : "the file does not say which activation the model has: silu is assumed; "
+            "--activation=relu|fatrelu:T|drelu says that it is another";
 }
 
 // Files of older converters leave the scales of MiniCPM-2B and -1B to the program.
@@ -177,9 +183,10 @@ absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header, std::strin
   const std::string architecture(general.String("general.architecture", ""));
   const std::string_view type = general.String("general.type", "model");
   if (type != "model") general.Unimplemented(absl::StrCat("general.type ", Quoted(type)));
-  if (architecture != "llama" && architecture != "minicpm") {
-    general.Unimplemented(absl::StrCat("the architecture ", Quoted(architecture),
-                                       ", this build runs llama and minicpm from GGUF files"));
+  if (architecture != "llama" && architecture != "minicpm" && architecture != "bamboo") {
+    general.Unimplemented(
+        absl::StrCat("the architecture ", Quoted(architecture),
+                     ", this build runs llama, minicpm and bamboo from GGUF files"));
   }
   if (!general.status().ok()) return general.status();
 
@@ -192,7 +199,7 @@ absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header, std::strin
   config.max_context = reader.Int("context_length", 1, kMaxContext);
   ReadAttention(reader, &config);
   if (activation.empty()) {
-    ReadActivation(reader, &config);
+    ReadActivation(reader, header.powerinfer, &config);
   } else {
     reader.all().Update(ReplaceActivation(activation, &config));
   }

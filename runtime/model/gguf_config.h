@@ -12,10 +12,11 @@
 namespace lacuna {
 
 // What the metadata of a GGUF file says of its model, within the bounds of ParseModelConfig: the
-// architectures `llama` (also of Mistral and SmolLM) and `minicpm`. The vocabulary is as long as
-// the list of tokens; embeddings are tied if there is no tensor output.weight; the activation is
-// `activation` (see ParseActivation) or, if that is empty, what ARCHITECTURE.hidden_activation
-// says, else silu, as in other engines.
+// architectures `llama` (also of Mistral and SmolLM), `minicpm` and, of PowerInfer, `bamboo`. The
+// vocabulary is as long as the list of tokens; embeddings are tied if there is no tensor
+// output.weight. The activation is `activation` (see ParseActivation) or, if that is empty, what
+// ARCHITECTURE.hidden_activation says, else silu, as in other engines; in PowerInfer's files relu,
+// and in those of `bamboo` always dReLU.
 //
 // A turn ends at the tokens of tokenizer.ggml.eos_token_id, eot_token_id and eom_token_id. Older
 // converters wrote no eot_token_id: then also at control tokens that end turns by their name, such

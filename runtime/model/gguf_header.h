@@ -60,6 +60,8 @@ struct GgufTensor {
 
 // What stands before the data of a GGUF file; all is checked against the file's size.
 struct GgufHeader {
+  // Written by PowerInfer, which has a magic of its own, PWRI, and some tensors (GgufCheckpoint).
+  bool powerinfer = false;
   absl::flat_hash_map<std::string_view, GgufValue> metadata;  // refers to what was parsed
   absl::flat_hash_map<std::string, GgufTensor> tensors;
 };

@@ -89,7 +89,13 @@ std::vector<Case> Cases() {
       {"Empty", Code::kDataLoss, "the file has only 0", kNothing, Cut(0)},
       {"OtherMagic", Code::kInvalidArgument, "not with GGUF",
        [](GgufWriter& f) { f.magic = "GGML"; }},
-      {"PowerInfer", Code::kUnimplemented, "PowerInfer", [](GgufWriter& f) { f.magic = "PWRI"; }},
+      {"PowerInfersFalcon", Code::kUnimplemented, "\"falcon\"",
+       [](GgufWriter& f) {
+         f.magic = "PWRI";
+         f.Set("general.architecture", "falcon");
+       }},
+      {"PredictorOfNoPowerInfer", Code::kUnimplemented, "blk.0.fc1.weight",
+       [](GgufWriter& f) { f.Add("blk.0.fc1.weight", {32}, std::vector<float>(32)); }},
       {"VersionZero", Code::kUnimplemented, "version 0", [](GgufWriter& f) { f.version = 0; }},
       {"VersionOne", Code::kUnimplemented, "version 1", [](GgufWriter& f) { f.version = 1; }},
       {"VersionFour", Code::kUnimplemented, "version 4", [](GgufWriter& f) { f.version = 4; }},

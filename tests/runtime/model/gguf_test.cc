@@ -104,22 +104,8 @@ TEST(GgufConfig, AnActivationMayReplaceWhatTheFileDeclares) {
                       "want relu, fatrelu:T"));
 }
 
-// The small model as another architecture: its keys begin differently.
-GgufWriter MiniCpm() {
-  GgufWriter file = SmallGguf();
-  file.Set("general.architecture", "minicpm");
-  file.Set("minicpm.block_count", 2u);
-  file.Set("minicpm.context_length", 64u);
-  file.Set("minicpm.embedding_length", 32u);
-  file.Set("minicpm.feed_forward_length", 64u);
-  file.Set("minicpm.attention.head_count", 4u);
-  file.Set("minicpm.attention.head_count_kv", 2u);
-  file.Set("minicpm.attention.layer_norm_rms_epsilon", 1e-5f);
-  return file;
-}
-
 TEST(GgufConfig, MiniCpmHasTheScalesOfItsKeys) {
-  GgufWriter file = MiniCpm();
+  GgufWriter file = SmallGguf("minicpm");
   file.Set("minicpm.embedding_scale", 7.0f);
   file.Set("minicpm.residual_scale", 0.25f);
   file.Set("minicpm.logit_scale", 8.0f);
@@ -130,7 +116,7 @@ TEST(GgufConfig, MiniCpmHasTheScalesOfItsKeys) {
 }
 
 TEST(GgufConfig, MiniCpmOfOlderConvertersHasTheScalesOfItsFirstModels) {
-  const ModelConfig config = Config(MiniCpm()).value();
+  const ModelConfig config = Config(SmallGguf("minicpm")).value();
   EXPECT_EQ(config.embedding_scale, 12.0f);
   EXPECT_FLOAT_EQ(config.residual_scale, 1.4f / std::sqrt(2.0f));
   EXPECT_FLOAT_EQ(config.logits_scale, 256.0f / 32.0f);
