@@ -88,22 +88,53 @@ void CheckFeatures(ArchitectureReader& reader, const ModelConfig& config) {
   }
 }
 
-// Older converters wrote only rope.scale_linear. Linear scaling extends the context.
+// What llama.cpp's converter writes of a config.json, as transformers means it. Some keys of yarn
+// that it writes, its own engine multiplies where transformers replaces, or does not read.
+void ReadYarn(ArchitectureReader& reader, RopeScaling* scaling) {
+  constexpr char kBetaFast[] = "rope.scaling.yarn_beta_fast";
+  constexpr char kBetaSlow[] = "rope.scaling.yarn_beta_slow";
+  scaling->beta_fast = reader.Float(kBetaFast, kMinScale, kMaxScale, scaling->beta_fast);
+  scaling->beta_slow = reader.Float(kBetaSlow, kMinScale, kMaxScale, scaling->beta_slow);
+  scaling->attention_factor = YarnAttentionFactor(scaling->factor);
+  for (const auto& [name, plain] :
+       {std::pair("attn_factor", 1.0f), std::pair("yarn_attn_factor", 1.0f),
+        std::pair("yarn_ext_factor", 1.0f), std::pair("yarn_log_multiplier", 0.0f)}) {
+    const std::string key = absl::StrCat("rope.scaling.", name);
+    const float value = reader.Float(key, -kMaxScale, kMaxScale, plain);
+    if (value != plain) {
+      reader.all().Unimplemented(absl::StrCat(reader.Key(key), " ", value, ", this build runs ",
+                                              plain,
+                                              " of GGUF files; a directory says what it means"));
+    }
+  }
+}
+
+// Older converters wrote only rope.scale_linear. Scaling extends the context.
 void ReadScaling(ArchitectureReader& reader, ModelConfig* config) {
   const std::string key = reader.Key("rope.scaling.type");
   const std::string_view type = reader.all().String(key, "linear");
   const float factor = reader.Float("rope.scaling.factor", kMinScale, kMaxScale,
                                     reader.Float("rope.scale_linear", kMinScale, kMaxScale, 1.0f));
-  if (type != "none" && type != "linear") {
+  if (type != "none" && type != "linear" && type != "yarn") {
     reader.all().Unimplemented(
-        absl::StrCat(key, " ", Quoted(type), ", this build runs linear of GGUF files"));
+        absl::StrCat(key, " ", Quoted(type), ", this build runs linear and yarn of GGUF files"));
   }
-  if (type != "linear" || factor == 1.0f) return;
-  config->rope_scaling = {.kind = RopeScalingKind::kLinear, .factor = factor};
-  const int32_t trained =
+  if (type == "none" || factor == 1.0f) return;
+  RopeScaling& scaling = config->rope_scaling;
+  scaling = {.kind = RopeScalingKind::kLinear, .factor = factor};
+  scaling.trained_context =
       reader.Int("rope.scaling.original_context_length", 1, kMaxContext, config->max_context);
-  const float scaled = std::min(factor * static_cast<float>(trained), float{kMaxContext});
-  config->max_context = std::max(config->max_context, static_cast<int32_t>(scaled));
+  const float scaled = factor * static_cast<float>(scaling.trained_context);
+  config->max_context =
+      std::max(config->max_context, static_cast<int32_t>(std::min(scaled, float{kMaxContext})));
+  if (type != "yarn") return;
+  scaling.kind = RopeScalingKind::kYarn;
+  ReadYarn(reader, &scaling);
+  if (config->rope_theta <= 1) {
+    reader.all().Fail(absl::StrCat("key ", Quoted(reader.Key("rope.freq_base")), " is ",
+                                   config->rope_theta,
+                                   ", with which yarn has no frequencies to choose from"));
+  }
 }
 
 // 0 if it is no shorter than the context.

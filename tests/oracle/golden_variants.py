@@ -134,4 +134,30 @@ COMPACT_VARIANTS = {
             "original_max_position_embeddings": 64,
         },
     },
+    # Four frequencies of which one stays, one is half way, two are divided.
+    "rope_yarn": COMPACT
+    | {
+        "rope_theta": 500.0,
+        "max_position_embeddings": 104,
+        "rope_scaling": {
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 26,
+            "beta_fast": 4.0,
+            "beta_slow": 0.5,
+        },
+    },
+    # The context before scaling is max_position_embeddings.
+    "rope_yarn_mscale": COMPACT
+    | {
+        "rope_theta": 500.0,
+        "max_position_embeddings": 26,
+        "rope_scaling": {
+            "type": "yarn",
+            "factor": 4.0,
+            "truncate": False,
+            "mscale": 1.5,
+            "mscale_all_dim": 0.5,
+        },
+    },
 }

@@ -199,7 +199,20 @@ std::vector<Case> Cases() {
       {"EpsilonIsNaN", Code::kInvalidArgument, "epsilon",
        Set("llama.attention.layer_norm_rms_epsilon", std::numeric_limits<float>::quiet_NaN())},
       {"PartialRotation", Code::kUnimplemented, "rotation", Set("llama.rope.dimension_count", 4u)},
-      {"YarnRotation", Code::kUnimplemented, "yarn", Set("llama.rope.scaling.type", "yarn")},
+      {"LongRotation", Code::kUnimplemented, "\"longrope\"",
+       Set("llama.rope.scaling.type", "longrope")},
+      {"YarnOfAnotherMeaning", Code::kUnimplemented, "yarn_attn_factor 1.25",
+       [](GgufWriter& f) {
+         f.Set("llama.rope.scaling.type", "yarn");
+         f.Set("llama.rope.scaling.factor", 4.0f);
+         f.Set("llama.rope.scaling.yarn_attn_factor", 1.25f);
+       }},
+      {"YarnWithoutFrequencies", Code::kInvalidArgument, "no frequencies to choose from",
+       [](GgufWriter& f) {
+         f.Set("llama.rope.scaling.type", "yarn");
+         f.Set("llama.rope.scaling.factor", 4.0f);
+         f.Set("llama.rope.freq_base", 1.0f);
+       }},
       {"Experts", Code::kUnimplemented, "experts", Set("llama.expert_count", 8u)},
       {"UnknownActivation", Code::kUnimplemented, "gelu", Set("llama.hidden_activation", "gelu")},
       {"ShapeOfAnotherModel", Code::kInvalidArgument, "shape",

@@ -178,6 +178,27 @@ TEST(GgufConfig, LinearScalingExtendsTheContextAsThatOfConfigJson) {
   EXPECT_EQ(Config(file)->max_context, 64);
 }
 
+TEST(GgufConfig, YarnIsThatOfTheConfigJson) {
+  const auto json = ReadFile(kGolden + "rope_yarn/config.json", 1 << 20);
+  const ModelConfig want = ParseModelConfig(*json, "").value();
+  GgufWriter file = SmallGguf();
+  file.Set("llama.context_length", 26u);
+  file.Set("llama.rope.freq_base", 500.0f);
+  file.Set("llama.rope.scaling.type", "yarn");
+  file.Set("llama.rope.scaling.factor", 4.0f);
+  file.Set("llama.rope.scaling.original_context_length", 26u);
+  file.Set("llama.rope.scaling.yarn_beta_fast", 4.0f);
+  file.Set("llama.rope.scaling.yarn_beta_slow", 0.5f);
+  const ModelConfig got = Config(file).value();
+  EXPECT_EQ(got.rope_scaling.kind, RopeScalingKind::kYarn);
+  EXPECT_EQ(got.max_context, want.max_context);
+  EXPECT_EQ(got.rope_scaling.attention_factor, want.rope_scaling.attention_factor);
+  EXPECT_EQ(InverseFrequencies(got.rope_theta, got.rope_scaling, 8, 1),
+            InverseFrequencies(want.rope_theta, want.rope_scaling, 8, 1));
+  EXPECT_NE(InverseFrequencies(got.rope_theta, got.rope_scaling, 8, 1),
+            InverseFrequencies(got.rope_theta, {}, 8, 1));
+}
+
 TEST(GgufConfig, RotationFactorsAreATensor) {
   // As Llama 3.1 scales a head of 8 elements: all frequencies are stretched but the first.
   const RopeScaling llama3 = {.kind = RopeScalingKind::kLlama3, .factor = 8, .trained_context = 64};
