@@ -180,8 +180,8 @@ void TransformerModel::PlanRotations() {
     }
     for (int64_t i = 0; i < half; ++i) {
       const float angle = static_cast<float>(position) * (*frequencies)[i];
-      cos_[t * half + i] = std::cos(angle);
-      sin_[t * half + i] = std::sin(angle);
+      cos_[t * half + i] = std::cos(angle) * scaling.attention_factor;
+      sin_[t * half + i] = std::sin(angle) * scaling.attention_factor;
     }
   }
 }
