@@ -14,7 +14,7 @@ namespace lacuna {
 namespace {
 
 // Bytes that are read at a time, unless a row is longer.
-constexpr int64_t kReadBytes = 256 * 1024;
+constexpr int64_t kReadBytes = 1024 * 1024;
 
 struct Name {
   absl::string_view gguf;
