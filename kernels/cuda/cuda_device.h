@@ -5,8 +5,8 @@
 
 namespace lacuna {
 
-// Number of usable GPUs, at least 1. UNAVAILABLE, with the reason, if there is none or this build
-// has no CUDA backend.
+// Number of usable GPUs, at least 1. UNAVAILABLE, with the reason, if there is none; UNIMPLEMENTED
+// if this build has no CUDA backend.
 absl::StatusOr<int> CudaDeviceCount();
 
 }  // namespace lacuna

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -78,8 +79,8 @@ struct ModelFacts {
   std::string weights;            // "f32", "bf16", "int8", "int4"
   DType kv_type = DType::kF32;    // of keys and values: bf16 beside int8 and int4 weights
   bool has_predictor = false;     // leaves out part of the gate in FfnMode::kAuto
-  std::string device;             // "cpu"
-  std::string isa;                // "avx512vnni"
+  std::string device;             // "cpu", "cuda:0"
+  std::string isa;                // "avx512vnni", "sm_90"
   int threads = 0;
 };
 
@@ -93,12 +94,19 @@ class Model {
 
   // Computes the chunks in one pass over the weights, writing their keys and values into `cache`.
   // A sequence may appear once. The result for a sequence does not depend on the other chunks, on
-  // where its tokens are cut into chunks, or on `mode`: only on its tokens (CPU backend). A
+  // where its tokens are cut into chunks, or on `mode`: only on its tokens (on the CPU; on a GPU
+  // all these agree to rounding, and the same steps give the same bits again). A
   // predictor, if the operator asks for one, makes an exception: with kAuto, steps that decode a
   // few tokens are approximate, and depend on what was predicted before.
   // INTERNAL only for bugs: the caller has checked ids, positions and blocks.
   virtual absl::StatusOr<ForwardOutput> Forward(absl::Span<const SequenceChunk> chunks,
                                                 FfnMode mode, KvCache* cache) = 0;
+
+  // A cache of facts().kv_type that Forward can use, in the memory of facts().device.
+  // RESOURCE_EXHAUSTED if it cannot be had.
+  virtual absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(int32_t num_blocks) const;
+  // Bytes of that memory that are free now.
+  virtual int64_t AvailableBytes() const;
 };
 
 }  // namespace lacuna
