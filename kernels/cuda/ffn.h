@@ -47,8 +47,7 @@ class CudaFfn {
  public:
   static constexpr int64_t kMaxSparseTokens = 64;
 
-  // Allocates the scratch memory. UNIMPLEMENTED, naming it, for a shape that the kernels do not
-  // take: int2 weights, or rows of more than 64 KiB.
+  // Allocates the scratch memory. UNIMPLEMENTED for int2 weights.
   static absl::StatusOr<CudaFfn> Create(const CudaFfnShape& shape);
   static int64_t ScratchBytes(const CudaFfnShape& shape, int multiprocessors);
 
