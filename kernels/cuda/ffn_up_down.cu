@@ -43,10 +43,9 @@ struct UpDownArgs {
 // Bound by the bytes of the bundles: bf16, 512 threads with 2 * 8 chunks each are 128 KiB in flight
 // on a multiprocessor (int4: 48 KiB), of which an H100 needs about 40 KiB. A LLaMA2-7B layer of
 // 10.7 % density has 9 neurons for each of 132 multiprocessors: two rounds.
-template <DType kType, int kChunks>
+template <DType kType, int kChunks, int kBatch>
 __global__ void __launch_bounds__(kMaxThreads) UpDownKernel(const UpDownArgs args) {
   using Chunk = WeightChunk<kType>;
-  constexpr int kBatch = BatchOf<Chunk>(kChunks);
   constexpr int kElements = Chunk::kElements;
   const int group = static_cast<int>(threadIdx.x) / args.threads_per_row;
   const int id = static_cast<int>(threadIdx.x) % args.threads_per_row;
@@ -157,12 +156,13 @@ __global__ void __launch_bounds__(kMaxThreads) UpDownKernel(const UpDownArgs arg
 
 template <DType kType, int kChunks>
 void LaunchUpDown(CudaStream& stream, UpDownArgs args, int multiprocessors) {
+  constexpr int kBatch = BatchOf<WeightChunk<kType>>(kChunks);
   args.threads_per_row =
       static_cast<int>(CeilDiv(CeilDiv(args.shape.chunks, kChunks), kWarpLanes) * kWarpLanes);
   const int groups = kMaxThreads / args.threads_per_row;
   const int shared =
       groups == 1 ? 0 : args.shape.chunks * WeightChunk<kType>::kElements * int{sizeof(float)};
-  Launch(stream, "UpDown", UpDownKernel<kType, kChunks>,
+  Launch(stream, "UpDown", UpDownKernel<kType, kChunks, kBatch>,
          dim3(static_cast<unsigned>(multiprocessors)),
          dim3(static_cast<unsigned>(groups * args.threads_per_row)), shared, args);
 }
