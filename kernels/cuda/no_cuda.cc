@@ -1,4 +1,4 @@
-// The CUDA backend of a build without LACUNA_CUDA.
+// The CUDA backend of a build without LACUNA_CUDA. Who has asked here uses nothing else of it.
 #include "absl/status/status.h"
 #include "kernels/cuda/cuda_device.h"
 

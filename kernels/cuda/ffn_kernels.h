@@ -1,0 +1,80 @@
+#ifndef LACUNA_KERNELS_CUDA_FFN_KERNELS_H_
+#define LACUNA_KERNELS_CUDA_FFN_KERNELS_H_
+
+#include <cstdint>
+
+#include "kernels/base/activation.h"
+#include "kernels/base/row_matrix.h"
+#include "kernels/cuda/cuda_stream.h"
+
+// The steps of CudaFfn. All only enqueue; every pointer is to device memory.
+namespace lacuna {
+
+// What a group of tokens takes of each neuron: gate, later x1. Neuron-major, so that one thread has
+// all tokens of a neuron side by side.
+struct NeuronValues {
+  float* values = nullptr;  // [neurons, stride]; 0 from `tokens` on
+  int64_t neurons = 0;
+  int64_t tokens = 0;
+  int64_t stride = 0;  // StrideOf(tokens)
+
+  // Tokens are loaded in groups of 1, 2, 4 or 8.
+  static constexpr int64_t StrideOf(int64_t tokens) {
+    if (tokens <= 2) return tokens;
+    return tokens <= 4 ? 4 : (tokens + 7) / 8 * 8;
+  }
+};
+
+// Rows to be read: list[0 .. *size), ascending; with a null list, all.
+struct RowList {
+  const int32_t* list = nullptr;
+  const int32_t* size = nullptr;
+};
+
+// Scratch memory and results of ListActive. A word is 32 neurons.
+struct ActiveNeurons {
+  uint32_t* words = nullptr;         // [words]: the neurons that are active for any token
+  int32_t* word_active = nullptr;    // [words, tokens]: how many are, by token
+  int32_t* word_negative = nullptr;  // [words]
+  int32_t* list = nullptr;           // [neurons]: the neurons of `words`, ascending
+  int32_t* size = nullptr;           // [1]
+
+  static constexpr int64_t Words(int64_t neurons) { return (neurons + 31) / 32; }
+};
+
+struct CudaFfnCounts;
+
+// values = activation(values), 0 for tokens t with positions[t] < 0; then lists the neurons that
+// are not 0 for some token, and counts as CudaFfn::Run says.
+void ActivateAndList(CudaStream& stream, Activation activation, const int32_t* positions,
+                     const NeuronValues& values, const ActiveNeurons& active,
+                     const CudaFfnCounts& counts);
+// Lists and counts anew after values have changed; leaves counts.negative alone.
+void ListAgain(CudaStream& stream, const NeuronValues& values, const ActiveNeurons& active,
+               const CudaFfnCounts& counts);
+
+// values[j] = values[j] * (x . up.row(j)) for the rows listed; `relu` on the dot product first.
+// What is 0 stays 0. x as for Linear.
+void MultiplyUp(CudaStream& stream, const void* x, int64_t x_stride, const RowMatrix& up,
+                RowList rows, bool relu, const NeuronValues& values);
+
+// y[t] = bias + the sum over listed j, in a fixed order, of values[j][t] * down.row(j).
+// y: [tokens, down.cols]. partial: CombineRowsFloats floats.
+void CombineRows(CudaStream& stream, const NeuronValues& values, const RowMatrix& down,
+                 RowList rows, const float* bias, int multiprocessors, float* partial, float* y);
+int64_t CombineRowsFloats(DType dtype, int64_t cols, int64_t tokens, int multiprocessors);
+
+// MultiplyUp (without one if `up` is empty) and CombineRows of one token's list in one pass over
+// the [up | down] bundles. partial: [multiprocessors, down.cols].
+void UpDown(CudaStream& stream, const void* x, const RowMatrix& up, const RowMatrix& down,
+            RowList rows, bool relu, const NeuronValues& values, const float* bias,
+            int multiprocessors, float* partial, float* y);
+inline constexpr int64_t kMaxUpDownRowBytes = 16 * 1024;
+
+// y[t][c] = bias[c] + the sum over p, in a fixed order, of partial[p][t][c]; bias may be null.
+void SumPartials(CudaStream& stream, const float* partial, int64_t parts, int64_t tokens,
+                 int64_t cols, const float* bias, float* y);
+
+}  // namespace lacuna
+
+#endif  // LACUNA_KERNELS_CUDA_FFN_KERNELS_H_

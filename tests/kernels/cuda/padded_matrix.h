@@ -1,0 +1,90 @@
+#ifndef LACUNA_TESTS_KERNELS_CUDA_PADDED_MATRIX_H_
+#define LACUNA_TESTS_KERNELS_CUDA_PADDED_MATRIX_H_
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "kernels/reference/reference.h"
+#include "tests/kernels/cuda/device_data.h"
+#include "tests/kernels/test_data.h"
+
+namespace lacuna {
+
+// A random matrix on the host and on the device, its rows 64-byte aligned as the runtime lays them
+// out, with `gap` bytes more between rows. What is between rows is NaN for float types.
+class PaddedMatrix {
+ public:
+  PaddedMatrix(DType dtype, int64_t rows, int64_t cols, uint32_t seed, int64_t gap = 0)
+      : host_(dtype, rows, cols, seed),
+        stride_(CeilDiv(RowBytes(dtype, cols), 64) * 64 + gap),
+        device_(Padded(host_.view(), stride_)),
+        view_(host_.view()) {
+    view_.data = device_.get();
+    view_.row_stride = stride_;
+  }
+  // On the device, and on the host.
+  const RowMatrix& view() const { return view_; }
+  const void* host_row(int64_t r) const { return host_.rows()[r]; }
+  double Element(int64_t r, int64_t c) const {
+    return reference::Element(view_.dtype, host_row(r), view_.cols, c);
+  }
+
+ private:
+  static std::vector<std::byte> Padded(const RowMatrix& host, int64_t stride) {
+    std::vector<std::byte> bytes(host.rows * stride, std::byte{0xFF});
+    for (int64_t r = 0; r < host.rows; ++r) {
+      std::memcpy(&bytes[r * stride], host.row(r), RowBytes(host.dtype, host.cols));
+    }
+    return bytes;
+  }
+
+  TestMatrix host_;
+  int64_t stride_;
+  DeviceArray<std::byte> device_;
+  RowMatrix view_;
+};
+
+// Activations of several tokens on the host and on the device, 16-byte aligned, in the form that
+// weights of a type are multiplied with.
+class PaddedActivations {
+ public:
+  PaddedActivations(DType dtype, const std::vector<float>& x, int64_t tokens, int64_t k)
+      : host_(*SupportedCpuKernels()[0], dtype, x, tokens, k),
+        stride_(CeilDiv(host_.stride(), 16) * 16),
+        device_(Padded(host_, tokens, stride_)) {}
+  const std::byte* data() const { return device_.get(); }
+  int64_t stride() const { return stride_; }
+  const void* host_token(int64_t t) const { return host_.token(t); }
+
+ private:
+  static std::vector<std::byte> Padded(const TestActivations& host, int64_t tokens,
+                                       int64_t stride) {
+    std::vector<std::byte> bytes(tokens * stride, std::byte{0xFF});
+    for (int64_t t = 0; t < tokens; ++t) {
+      std::memcpy(&bytes[t * stride], host.token(t), host.stride());
+    }
+    return bytes;
+  }
+
+  TestActivations host_;
+  int64_t stride_;
+  DeviceArray<std::byte> device_;
+};
+
+// A dot product in double precision, and the sum of the magnitudes of its terms.
+struct ReferenceDot {
+  ReferenceDot(const void* x, DType dtype, const void* row, int64_t k) {
+    for (int64_t i = 0; i < k; ++i) {
+      const double product =
+          reference::ActivationElement(dtype, x, k, i) * reference::Element(dtype, row, k, i);
+      value += product;
+      magnitudes += std::abs(product);
+    }
+  }
+  double value = 0, magnitudes = 0;
+};
+
+}  // namespace lacuna
+
+#endif  // LACUNA_TESTS_KERNELS_CUDA_PADDED_MATRIX_H_
