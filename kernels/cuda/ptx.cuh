@@ -20,9 +20,9 @@ __device__ __forceinline__ T* DynamicShared() {
 // weights, which stream through the cache once a step. `p` is 16-byte aligned.
 __device__ __forceinline__ uint4 LoadStreaming(const void* p) {
   uint4 value;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::evict_first.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(p));
+  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+      : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+      : "l"(p));
   return value;
 }
 
