@@ -49,7 +49,6 @@ template <DType kType, int kTokens, int kRows, class Epilogue>
 __global__ void __launch_bounds__(kDotRowsThreads)
     DotRowsKernel(const DotRowsArgs args, const Epilogue epilogue) {
   using Chunk = WeightChunk<kType>;
-  static_assert(kTokens * kRows <= kWarpLanes, "a lane for each result");
   const int lane = static_cast<int>(threadIdx.x % kWarpLanes);
   const int warp = static_cast<int>((blockIdx.y * blockDim.x + threadIdx.x) / kWarpLanes);
   const int warps = static_cast<int>(gridDim.y * blockDim.x / kWarpLanes);
@@ -83,19 +82,11 @@ __global__ void __launch_bounds__(kDotRowsThreads)
         }
       }
     }
-    float mine = 0;
-#pragma unroll
-    for (int i = 0; i < kRows * kTokens; ++i) {
-      float sum = sums[i];
-#pragma unroll
-      for (int step = kWarpLanes / 2; step > 0; step /= 2) {
-        sum += __shfl_xor_sync(kFullWarp, sum, step);
-      }
-      if (lane == i) mine = sum;
-    }
-    const int i = first + lane / kTokens;
-    if (lane < kRows * kTokens && i < n) {
-      epilogue(args.list == nullptr ? i : args.list[i], first_token + lane % kTokens, mine);
+    const float sum = WarpSums(sums);
+    constexpr int kLanesPerSum = kWarpLanes / (kRows * kTokens);
+    const int r = lane / kLanesPerSum / kTokens, t = lane / kLanesPerSum % kTokens;
+    if (lane % kLanesPerSum == 0 && first + r < n) {
+      epilogue(args.list == nullptr ? first + r : args.list[first + r], first_token + t, sum);
     }
   }
 }

@@ -47,6 +47,7 @@ template <DType kType, int kChunks, int kBatch>
 __global__ void __launch_bounds__(kMaxThreads) UpDownKernel(const UpDownArgs args) {
   using Chunk = WeightChunk<kType>;
   constexpr int kElements = Chunk::kElements;
+  constexpr int kSums = kBatch > 4 ? 8 : kBatch > 2 ? 4 : kBatch;  // a power of two
   const int group = static_cast<int>(threadIdx.x) / args.threads_per_row;
   const int id = static_cast<int>(threadIdx.x) % args.threads_per_row;
   const int groups = static_cast<int>(blockDim.x) / args.threads_per_row;
@@ -74,7 +75,7 @@ __global__ void __launch_bounds__(kMaxThreads) UpDownKernel(const UpDownArgs arg
     }
   }
   float sums[kChunks][kElements] = {};
-  __shared__ float dots[kMaxWarps][kBatch];
+  __shared__ float dots[kMaxWarps][kSums];
   __shared__ float x1[kMaxWarps][kBatch];  // by group, of which there may be as many as warps
 
   for (int round = 0; round < rounds; ++round) {
@@ -96,17 +97,16 @@ __global__ void __launch_bounds__(kMaxThreads) UpDownKernel(const UpDownArgs arg
         if (wanted) down[b][c] = Chunk::Load(args.down + j * args.down_stride, args.shape, chunk);
       }
     }
+    float sums_of_warp[kSums] = {};
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {
-      float dot = 0;
 #pragma unroll
-      for (int c = 0; c < kChunks; ++c) dot = Chunk::Dot(up[b][c], x[c], dot);
-#pragma unroll
-      for (int step = kWarpLanes / 2; step > 0; step /= 2) {
-        dot += __shfl_xor_sync(kFullWarp, dot, step);
+      for (int c = 0; c < kChunks; ++c) {
+        sums_of_warp[b] = Chunk::Dot(up[b][c], x[c], sums_of_warp[b]);
       }
-      if (lane == 0) dots[warp][b] = dot;
     }
+    const float dot_of_warp = WarpSums(sums_of_warp);
+    if (lane % (kWarpLanes / kSums) == 0) dots[warp][lane / (kWarpLanes / kSums)] = dot_of_warp;
     __syncthreads();
     if (id < count) {
       float* const value = args.values + args.list.list[first + id];

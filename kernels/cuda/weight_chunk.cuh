@@ -33,6 +33,29 @@ inline RowShape RowShapeOf(DType dtype, int64_t cols) {
           ActivationVectors(cols) * kVectorElements};
 }
 
+// Sums each of kCount values, a power of two, over the 32 lanes of a warp, in a fixed order. The
+// sum of value i is returned to lanes i * 32 / kCount to (i + 1) * 32 / kCount - 1. In each step
+// lanes exchange half of the values, and each goes on with the other half.
+template <int kCount>
+__device__ __forceinline__ float WarpSums(float (&values)[kCount]) {
+  static_assert((kCount & (kCount - 1)) == 0 && kCount <= kWarpLanes, "");
+  const int lane = static_cast<int>(threadIdx.x % kWarpLanes);
+  int step = kWarpLanes / 2;
+#pragma unroll
+  for (int left = kCount / 2; left > 0; left /= 2) {
+    const bool upper = (lane & step) != 0;
+#pragma unroll
+    for (int i = 0; i < left; ++i) {
+      const float given = upper ? values[i] : values[i + left];
+      const float kept = upper ? values[i + left] : values[i];
+      values[i] = kept + __shfl_xor_sync(kFullWarp, given, step);
+    }
+    step /= 2;
+  }
+  for (; step > 0; step /= 2) values[0] += __shfl_xor_sync(kFullWarp, values[0], step);
+  return values[0];
+}
+
 __device__ __forceinline__ float LowBf16(uint32_t pair) { return __uint_as_float(pair << 16); }
 __device__ __forceinline__ float HighBf16(uint32_t pair) {
   return __uint_as_float(pair & 0xFFFF0000);

@@ -104,8 +104,7 @@ class CudaFfnTest : public CudaTest,
       std::vector<double> x1(layer.neurons), error(layer.neurons);
       int32_t active = 0;
       for (int64_t j = 0; j < layer.neurons; ++j) {
-        const ReferenceDot gate(layer.x.host_token(t), dtype(), layer.gate.host_row(j),
-                                layer.hidden);
+        const ReferenceDot gate(layer.x.token(t), layer.gate.row(j), layer.hidden);
         const double sum = gate.value + layer.gate_bias[j];
         const double gate_error =
             Tolerance(layer.hidden, gate.magnitudes + std::abs(layer.gate_bias[j]));
@@ -118,7 +117,7 @@ class CudaFfnTest : public CudaTest,
         // The slope of SiLU is 1.1 at most; expf and a division are good to 4 units.
         error[j] = value == 0 ? 0 : 1.1 * gate_error + 8 * kRoundoff * std::abs(value);
         if (ffn().gated) {
-          const ReferenceDot up(layer.x.host_token(t), dtype(), layer.up.host_row(j), layer.hidden);
+          const ReferenceDot up(layer.x.token(t), layer.up.row(j), layer.hidden);
           double factor = up.value;
           if (ffn().activation.kind == ActivationKind::kDRelu && factor <= 0) {
             factor = 0;
@@ -138,7 +137,7 @@ class CudaFfnTest : public CudaTest,
       for (int64_t c = 0; c < layer.hidden; ++c) {
         double sum = layer.down_bias[c], bound = 0, magnitudes = std::abs(sum);
         for (int64_t j = 0; j < layer.neurons; ++j) {
-          const double weight = layer.down.Element(j, c);
+          const double weight = layer.down.row(j)[c];
           sum += x1[j] * weight;
           magnitudes += std::abs(x1[j] * weight);
           bound += error[j] * std::abs(weight);

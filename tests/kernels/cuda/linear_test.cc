@@ -30,7 +30,7 @@ class LinearTest : public CudaTest, public testing::WithParamInterface<DType> {
           EXPECT_TRUE(std::isnan(value)) << "behind token " << t;
           continue;
         }
-        const ReferenceDot dot(x.host_token(t), dtype, w.host_row(r), k);
+        const ReferenceDot dot(x.token(t), w.row(r), k);
         const double shift = with_bias ? bias[r] : 0.0;
         EXPECT_NEAR(value, dot.value + shift, Tolerance(k, dot.magnitudes + std::abs(shift)))
             << "token " << t << " of " << tokens << ", row " << r << " of " << rows << ", k " << k;

@@ -22,13 +22,16 @@ class PaddedMatrix {
         view_(host_.view()) {
     view_.data = device_.get();
     view_.row_stride = stride_;
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < cols; ++c) {
+        elements_.push_back(reference::Element(dtype, host_.rows()[r], cols, c));
+      }
+    }
   }
-  // On the device, and on the host.
+  // On the device.
   const RowMatrix& view() const { return view_; }
-  const void* host_row(int64_t r) const { return host_.rows()[r]; }
-  double Element(int64_t r, int64_t c) const {
-    return reference::Element(view_.dtype, host_row(r), view_.cols, c);
-  }
+  // [cols]
+  const double* row(int64_t r) const { return &elements_[r * view_.cols]; }
 
  private:
   static std::vector<std::byte> Padded(const RowMatrix& host, int64_t stride) {
@@ -43,6 +46,7 @@ class PaddedMatrix {
   int64_t stride_;
   DeviceArray<std::byte> device_;
   RowMatrix view_;
+  std::vector<double> elements_;
 };
 
 // Activations of several tokens on the host and on the device, 16-byte aligned, in the form that
@@ -52,10 +56,18 @@ class PaddedActivations {
   PaddedActivations(DType dtype, const std::vector<float>& x, int64_t tokens, int64_t k)
       : host_(*SupportedCpuKernels()[0], dtype, x, tokens, k),
         stride_(CeilDiv(host_.stride(), 16) * 16),
-        device_(Padded(host_, tokens, stride_)) {}
+        device_(Padded(host_, tokens, stride_)),
+        k_(k) {
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t i = 0; i < k; ++i) {
+        elements_.push_back(reference::ActivationElement(dtype, host_.token(t), k, i));
+      }
+    }
+  }
   const std::byte* data() const { return device_.get(); }
   int64_t stride() const { return stride_; }
-  const void* host_token(int64_t t) const { return host_.token(t); }
+  // [k]
+  const double* token(int64_t t) const { return &elements_[t * k_]; }
 
  private:
   static std::vector<std::byte> Padded(const TestActivations& host, int64_t tokens,
@@ -70,16 +82,16 @@ class PaddedActivations {
   TestActivations host_;
   int64_t stride_;
   DeviceArray<std::byte> device_;
+  int64_t k_;
+  std::vector<double> elements_;
 };
 
 // A dot product in double precision, and the sum of the magnitudes of its terms.
 struct ReferenceDot {
-  ReferenceDot(const void* x, DType dtype, const void* row, int64_t k) {
+  ReferenceDot(const double* x, const double* row, int64_t k) {
     for (int64_t i = 0; i < k; ++i) {
-      const double product =
-          reference::ActivationElement(dtype, x, k, i) * reference::Element(dtype, row, k, i);
-      value += product;
-      magnitudes += std::abs(product);
+      value += x[i] * row[i];
+      magnitudes += std::abs(x[i] * row[i]);
     }
   }
   double value = 0, magnitudes = 0;
