@@ -218,7 +218,7 @@ void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* m
   app->add_option("--predictor_recall", options->predictor_recall,
                   "Share of the active neurons that the sketch is to find")
       ->check(CLI::Range(0.5, 0.99999));
-  app->add_option("--device", options->device, "auto, cpu, cuda or cuda:N (not yet)")
+  app->add_option("--device", options->device, "auto (a GPU if there is one), cpu, cuda or cuda:N")
       ->type_name("DEVICE")
       ->check(CheckDevice);
   app->add_option("--threads", options->threads, "Threads that compute; 0: one per available CPU")

@@ -217,7 +217,8 @@ void CudaModel::FfnBlock(const CudaLayer& w, int64_t tokens, FfnPath path, int32
              scratch_.block_out + first * config_.hidden_size,
              {.active = counts + first,
               .union_active = counts + tokens + index,
-              .negative = counts + tokens + Groups(tokens) + index});
+              .negative = counts + tokens + Groups(tokens) + index,
+              .union_gates = counts + tokens + 2 * Groups(tokens) + index});
   }
   AddBlock(w.ffn_norm, tokens);
 }
@@ -237,7 +238,7 @@ void CudaModel::EnqueueLogits(int64_t first, int64_t count) {
   Multiply(x, count, weights_.lm_head, nullptr, scratch_.logits);
 }
 
-int64_t CudaModel::CountsOf(int64_t tokens) { return tokens + 2 * Groups(tokens); }
+int64_t CudaModel::CountsOf(int64_t tokens) { return tokens + 3 * Groups(tokens); }
 
 void CudaModel::AddCounts(absl::Span<const CudaPassPart> parts, int64_t tokens,
                           absl::Span<const FfnDecision> decisions, FfnStepStats* stats) {
@@ -255,10 +256,13 @@ void CudaModel::AddCounts(absl::Span<const CudaPassPart> parts, int64_t tokens,
       layer_stats.dispatched[static_cast<int>(decision.path)][static_cast<int>(decision.reason)] +=
           1;
       stats->negative_gates += counts[tokens + Groups(tokens) + g];
-      const int64_t rows = sparse ? active : config_.ffn_size;
-      const int64_t neuron_bytes = (w.up.bytes() + w.down.bytes()) / config_.ffn_size;
-      stats->weight_bytes_read += w.gate.bytes() + rows * neuron_bytes;
-      stats->weight_bytes_skipped += (config_.ffn_size - rows) * neuron_bytes;
+      int64_t bytes = w.up.bytes() + w.down.bytes();
+      if (sparse) {
+        const int64_t gates = counts[tokens + 2 * Groups(tokens) + g];
+        bytes = (gates * w.up.bytes() + active * w.down.bytes()) / config_.ffn_size;
+      }
+      stats->weight_bytes_read += w.gate.bytes() + bytes;
+      stats->weight_bytes_skipped += w.up.bytes() + w.down.bytes() - bytes;
       dispatch_.Learn(layer, std::min(group, tokens - g * group),
                       static_cast<double>(active) / config_.ffn_size);
     }

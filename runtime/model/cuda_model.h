@@ -64,7 +64,8 @@ class CudaModel : public Model {
   // Cuts the arrays out of memory at `base`; returns how many bytes they take.
   static int64_t LayOut(const ModelConfig& config, int multiprocessors, std::byte* base,
                         Scratch* scratch);
-  // What FFNs count in one pass: by layer [tokens] active, [groups] union, [groups] negative.
+  // What FFNs count in one pass: by layer [tokens] active, then [groups] each of
+  // union_active, negative and union_gates.
   static int64_t CountsOf(int64_t tokens);
 
   // What weights of some type are multiplied with, in device memory.

@@ -88,6 +88,7 @@ absl::StatusOr<std::unique_ptr<CudaModel>> CudaModel::Create(const ModelConfig& 
   facts.parameters = weights.parameters();
   facts.weight_bytes = weights.bytes();
   facts.step_weight_bytes = weights.step_bytes();
+  facts.ffn_weight_bytes = weights.ffn_bytes();
   facts.weights = DTypeName(dtype);
   facts.kv_type = dtype == DType::kF32 ? DType::kF32 : DType::kBf16;
   facts.device = absl::StrCat("cuda:", gpu);

@@ -57,7 +57,8 @@ struct FfnStepStats {
   int64_t audit_mismatches = 0;
 };
 
-// Wall time of the parts of one step, seconds.
+// Wall time of the parts of one step, seconds. On a GPU, which is not asked in between, all is
+// `other`.
 struct StepTimes {
   double ffn = 0;
   double attention = 0;  // norms, projections, RoPE and attention proper
@@ -76,6 +77,7 @@ struct ModelFacts {
   int64_t parameters = 0;
   int64_t weight_bytes = 0;       // in memory
   int64_t step_weight_bytes = 0;  // that one dense decode step reads
+  int64_t ffn_weight_bytes = 0;   // of those, the FFNs'
   std::string weights;            // "f32", "bf16", "int8", "int4"
   DType kv_type = DType::kF32;    // of keys and values: bf16 beside int8 and int4 weights
   bool has_predictor = false;     // leaves out part of the gate in FfnMode::kAuto

@@ -192,12 +192,13 @@ class BlockRunner {
   // If all lanes that `self` waits for have come to the same collective, hands out their values.
   void CompleteCollective(const Thread& self) {
     const unsigned first = self.number / kWarp * kWarp;
-    for (unsigned lane = 0; lane < kWarp; ++lane) {
+    // From the last one, who is late when turns go forward.
+    for (unsigned lane = kWarp; lane-- > 0;) {
       if (!(self.mask >> lane & 1)) continue;
       if (first + lane >= size_) return;
       const Thread& other = *threads_[first + lane];
-      if (other.state != State::kInCollective || other.mask != self.mask ||
-          std::strcmp(other.operation, self.operation) != 0) {
+      if (other.state != State::kInCollective || other.mask != self.mask) return;
+      if (other.operation != self.operation && std::strcmp(other.operation, self.operation) != 0) {
         return;
       }
     }

@@ -24,8 +24,11 @@ namespace {
 
 constexpr int kVocab = 101;  // of RandomConfig
 
-// Kernels want heads of multiples of 8 and rows of multiples of 4 elements.
+// Kernels want heads of multiples of 8 and rows of multiples of 4 elements. Small, since an
+// emulated GPU is slow.
 ModelConfig Fit(ModelConfig config) {
+  config.num_layers = 2;
+  config.ffn_size = 99;
   config.head_dim = 16;
   if (config.projected_embedding_size > 0) config.projected_embedding_size = 36;
   config.max_context = 1024;
@@ -106,14 +109,13 @@ TEST_P(CudaModelParity, AgreesWithTheCpuInPrefillAndDecode) {
   // A value that crosses FATReLU's threshold jumps by the threshold.
   const bool jumps = architecture.config.activation.kind == ActivationKind::kFatRelu;
   const double tolerance = Tolerance(dtype) * (jumps && dtype != DType::kF32 ? 5 : 1);
-  const std::vector<int32_t> tokens = RandomTokens(40, kVocab, 1);
-  const std::vector<float> cpu = OnCpu(architecture.config, dtype)->Logits(tokens, 40);
+  const std::vector<int32_t> tokens = RandomTokens(24, kVocab, 1);
+  const std::vector<float> cpu = OnCpu(architecture.config, dtype)->Logits(tokens, 24);
   GpuModel gpu = OnGpu(architecture.config, dtype);
   for (const FfnMode mode : {FfnMode::kDense, FfnMode::kSparse}) {
-    EXPECT_LT(Difference(gpu.Logits(tokens, 40, mode), cpu), tolerance) << FfnModeName(mode);
+    EXPECT_LT(Difference(gpu.Logits(tokens, 24, mode), cpu), tolerance) << FfnModeName(mode);
   }
   EXPECT_EQ(gpu.model->captures(), 0);
-  EXPECT_LT(Difference(gpu.Logits(tokens, 17), cpu), tolerance) << "in chunks";
   EXPECT_LT(Difference(gpu.Logits(tokens, 1), cpu), tolerance) << "token by token";
   EXPECT_EQ(gpu.model->captures(), 1) << "one graph for all steps of one token";
 }
@@ -136,10 +138,10 @@ TEST(CudaModel, ParityTestsCanFail) {
 }
 
 TEST(CudaModel, SparseAgreesWithDenseAndTheSameStepsGiveTheSameBits) {
-  const std::vector<int32_t> tokens = RandomTokens(90, kVocab, 2);
+  const std::vector<int32_t> tokens = RandomTokens(30, kVocab, 2);
   for (const DType dtype : {DType::kF32, DType::kInt8}) {
     GpuModel gpu = OnGpu(Relu(), dtype);
-    for (const int chunk : {3, 90}) {
+    for (const int chunk : {5, 30}) {
       const std::vector<float> sparse = gpu.Logits(tokens, chunk, FfnMode::kSparse);
       const std::vector<float> dense = gpu.Logits(tokens, chunk, FfnMode::kDense);
       EXPECT_LT(Difference(sparse, dense), dtype == DType::kF32 ? 1e-4 : 0.1);
@@ -300,6 +302,7 @@ TEST(CudaModel, SaysWhereItIs) {
   EXPECT_EQ(facts.parameters, cpu->model()->facts().parameters);
   EXPECT_EQ(facts.weight_bytes, cpu->model()->facts().weight_bytes);
   EXPECT_EQ(facts.step_weight_bytes, cpu->model()->facts().step_weight_bytes);
+  EXPECT_EQ(facts.ffn_weight_bytes, cpu->model()->facts().ffn_weight_bytes);
   EXPECT_GT(gpu.model->AvailableBytes(), 0);
 }
 
@@ -318,8 +321,8 @@ TEST(CudaModel, ServesRandomRequestsAsTheCpuDoes) {
   std::mt19937 random(11);
   std::vector<GenerationRequest> requests;
   for (int i = 0; i < kRequests; ++i) {
-    GenerationRequest request = GreedyRequest("", 1 + random() % 6);
-    request.prompt = RandomTokens(1 + random() % 40, kVocab, 1000 + i);
+    GenerationRequest request = GreedyRequest("", 1 + random() % 4);
+    request.prompt = RandomTokens(1 + random() % 24, kVocab, 1000 + i);
     requests.push_back(request);
   }
   const auto run = [&](Model* model) {
