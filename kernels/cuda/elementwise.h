@@ -10,8 +10,8 @@
 
 // What a step does token by token. Every function enqueues on `stream`; every pointer (and those
 // within RowMatrix and KvView) is to device memory. Activations are float32, one token after the
-// other without a gap. Zero tokens are nothing to do. Sums are in an order that the row length
-// alone fixes.
+// other without a gap. Tokens are at most 65,535; none are nothing to do. Sums are in an order that
+// the row length alone fixes.
 namespace lacuna {
 
 // Where the tokens of a step are, in device memory, so that a graph can be replayed for another
