@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/base/activation.h"
 #include "kernels/base/row_matrix.h"
 #include "kernels/cuda/cuda_stream.h"
 
@@ -38,6 +39,12 @@ void ComputeDotProducts(CudaStream& stream, const char* name, const DotProducts&
 
 // A warp for a few rows, on ordinary cores. Any type and any number of tokens, best for up to 4.
 void DotRows(CudaStream& stream, const char* name, const DotProducts& dots);
+
+// The gate of one token in one kernel: y = activation(dot product + bias), or 0 if *position < 0
+// (position may be null). marks: [CeilDiv(w.rows, 4)], in whose byte r / 4 bit r % 4 says that
+// result r is not 0. No list, nothing to multiply.
+void DotGate(CudaStream& stream, const DotProducts& dots, Activation activation,
+             const int32_t* position, uint8_t* marks);
 
 // A block for 16 rows or more, on tensor cores. Not for f32 weights. Floats are multiplied as the
 // sum of two bf16, which leaves out less than 2^-16 of each.

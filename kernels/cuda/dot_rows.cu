@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/cuda/activate.cuh"
 #include "kernels/cuda/dot_output.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -8,6 +9,13 @@ namespace {
 
 constexpr int kThreads = 256;
 
+// What DotGate adds.
+struct GateArgs {
+  Activation activation;
+  const int32_t* position = nullptr;
+  uint8_t* marks = nullptr;
+};
+
 // A warp takes kRows rows at a time. Block (x, y) has the tokens from x * kTokens on, and blocks y
 // take turns with the rows: blocks that share rows run at about the same time.
 //
@@ -15,8 +23,9 @@ constexpr int kThreads = 256;
 // which it does 7.3 kTokens multiply-adds (bf16) of 128 possible. A lane has kRows chunks and,
 // unrolled, twice as many in flight: 256 threads with kRows = 4 are 32 KiB, and two or more blocks
 // fit.
-template <DType kType, int kTokens, int kRows>
-__global__ void __launch_bounds__(kThreads) DotRowsKernel(const DotArgs args) {
+template <DType kType, int kTokens, int kRows, bool kGate>
+__global__ void __launch_bounds__(kThreads) DotRowsKernel(const DotArgs args, const GateArgs gate) {
+  static_assert(!kGate || (kTokens == 1 && kRows == 4), "a byte of marks for each warp");
   using Chunk = WeightChunk<kType>;
   const int lane = static_cast<int>(threadIdx.x % kWarpLanes);
   const int warp = static_cast<int>((blockIdx.y * kThreads + threadIdx.x) / kWarpLanes);
@@ -49,24 +58,48 @@ __global__ void __launch_bounds__(kThreads) DotRowsKernel(const DotArgs args) {
     const float sum = WarpSums(sums);
     constexpr int kLanesPerSum = kWarpLanes / (kRows * kTokens);
     const int r = lane / kLanesPerSum / kTokens, t = first_token + lane / kLanesPerSum % kTokens;
-    if (lane % kLanesPerSum == 0 && first + r < n && t < args.tokens) {
+    const bool stores = lane % kLanesPerSum == 0 && first + r < n && t < args.tokens;
+    if (kGate) {
+      const bool is_padding = gate.position != nullptr && *gate.position < 0;
+      float value = 0.0f;
+      if (stores && !is_padding) {
+        const float bias = args.dots.bias == nullptr ? 0.0f : args.dots.bias[first + r];
+        value = Activate(gate.activation, sum + bias);
+      }
+      if (stores) args.dots.y[(first + r) * args.dots.row_stride] = value;
+      const uint32_t active = __ballot_sync(kFullWarp, value != 0.0f);  // in every eighth bit
+      if (lane == 0) {
+        gate.marks[first / 4] =
+            static_cast<uint8_t>((active | active >> 7 | active >> 14 | active >> 21) & 15);
+      }
+    } else if (stores) {
       args.Store(args.Row(first + r), t, sum);
     }
   }
 }
 
-template <DType kType, int kTokens, int kRows>
-void LaunchDotRows(CudaStream& stream, const char* name, const DotArgs& args) {
+template <DType kType, int kTokens, int kRows, bool kGate = false>
+void LaunchDotRows(CudaStream& stream, const char* name, const DotArgs& args,
+                   const GateArgs& gate = {}) {
   // So many blocks keep all multiprocessors busy until the end.
   constexpr int64_t kMaxBlocks = 4096;
   constexpr int64_t kRowsPerBlock = kThreads / kWarpLanes * kRows;
   const dim3 grid(
       static_cast<unsigned>(CeilDiv(args.tokens, kTokens)),
       static_cast<unsigned>(std::min(CeilDiv(args.dots.w.rows, kRowsPerBlock), kMaxBlocks)));
-  Launch(stream, name, DotRowsKernel<kType, kTokens, kRows>, grid, dim3(kThreads), 0, args);
+  Launch(stream, name, DotRowsKernel<kType, kTokens, kRows, kGate>, grid, dim3(kThreads), 0, args,
+         gate);
 }
 
 }  // namespace
+
+void DotGate(CudaStream& stream, const DotProducts& dots, Activation activation,
+             const int32_t* position, uint8_t* marks) {
+  ForWeightType(dots.w.dtype, [&](auto type) {
+    LaunchDotRows<decltype(type)::value, 1, 4, true>(stream, "Gate", DotArgs(dots),
+                                                     {activation, position, marks});
+  });
+}
 
 void DotRows(CudaStream& stream, const char* name, const DotProducts& dots) {
   const DotArgs args(dots);

@@ -21,6 +21,7 @@ struct Scratch {
     active.word_negative = Take<int32_t>(words);
     active.list = Take<int32_t>(shape.neurons);
     active.size = Take<int32_t>(1);
+    marks = Take<uint8_t>(CeilDiv(shape.neurons, 16) * 4);
     partial = Take<float>(
         std::max(multiprocessors * shape.hidden,
                  CombineRowsFloats(shape.dtype, shape.hidden, shape.max_tokens, multiprocessors)));
@@ -28,6 +29,7 @@ struct Scratch {
 
   float* values;
   ActiveNeurons active;
+  uint8_t* marks;
   float* partial;
   std::byte* end;
 
@@ -79,14 +81,17 @@ void CudaFfn::Run(CudaStream& stream, const CudaFfnWeights& weights, const void*
   dots.row_stride = values.stride;
   dots.token_stride = 1;
   dots.bias = weights.gate_bias;
-  ComputeDotProducts(stream, "Gate", dots);
-  ActivateAndList(stream, shape_.activation, positions, values, scratch.active, counts);
-  if (sparse && tokens == 1 && weights.down.bytes() <= shape_.neurons * kMaxUpDownRowBytes) {
-    UpDown(stream, x, weights.up, weights.down, rows, drelu, values, weights.down_bias,
-           multiprocessors_, scratch.partial, y);
+
+  const bool fits = RowBytes(shape_.dtype, shape_.hidden) <= kMaxUpDownRowBytes;
+  if (sparse && tokens == 1 && fits && shape_.activation.kind != ActivationKind::kSilu) {
+    DotGate(stream, dots, shape_.activation, positions, scratch.marks);
+    UpDown(stream, x, weights.up, weights.down, scratch.marks, drelu, values.values,
+           weights.down_bias, multiprocessors_, scratch.partial, y, counts);
     if (drelu) ListAgain(stream, values, scratch.active, counts);
     return;
   }
+  ComputeDotProducts(stream, "Gate", dots);
+  ActivateAndList(stream, shape_.activation, positions, values, scratch.active, counts);
   if (!weights.up.empty()) {
     dots.w = weights.up;
     dots.rows = rows;

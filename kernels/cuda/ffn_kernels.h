@@ -54,12 +54,14 @@ void CombineRows(CudaStream& stream, const NeuronValues& values, const RowMatrix
                  RowList rows, const float* bias, int multiprocessors, float* partial, float* y);
 int64_t CombineRowsFloats(DType dtype, int64_t cols, int64_t tokens, int multiprocessors);
 
-// values[j] *= x . up.row(j) (unless `up` is empty; x as for Linear; with `relu`, dot products
-// below 0 count as 0), and CombineRows, of one token's list in one pass over the [up | down]
-// bundles. For rows of at most kMaxUpDownRowBytes. partial: [multiprocessors, down.cols].
+// What follows DotGate for one token, in one pass over the active [up | down] bundles, with rows of
+// at most kMaxUpDownRowBytes: values[j] *= x . up.row(j) (unless `up` is empty; x as for Linear;
+// with `relu`, dot products below 0 count as 0) for the neurons of `marks`, which is 4-byte
+// aligned, and y = bias + the sum of values[j] * down.row(j). Counts what is marked;
+// counts.negative becomes 0. partial: [multiprocessors, down.cols].
 void UpDown(CudaStream& stream, const void* x, const RowMatrix& up, const RowMatrix& down,
-            RowList rows, bool relu, const NeuronValues& values, const float* bias,
-            int multiprocessors, float* partial, float* y);
+            const uint8_t* marks, bool relu, float* values, const float* bias, int multiprocessors,
+            float* partial, float* y, const CudaFfnCounts& counts);
 inline constexpr int64_t kMaxUpDownRowBytes = 16 * 1024;
 
 // y[t][c] = bias[c] + the sum over p, in a fixed order, of partial[p][t][c]; bias may be null.
