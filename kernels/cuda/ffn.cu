@@ -4,34 +4,12 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/cuda_device.h"
-#include "kernels/cuda/dot_rows.cuh"
+#include "kernels/cuda/dot_products.h"
 #include "kernels/cuda/ffn.h"
 #include "kernels/cuda/ffn_kernels.h"
 
 namespace lacuna {
 namespace {
-
-struct StoreNeurons {
-  NeuronValues out;
-  const float* bias;
-
-  __device__ void operator()(int row, int token, float dot) const {
-    if (token >= out.tokens) return;
-    out.values[row * out.stride + token] = bias == nullptr ? dot : dot + bias[row];
-  }
-};
-
-struct MultiplyNeurons {
-  NeuronValues out;
-  bool relu;
-
-  __device__ void operator()(int row, int token, float dot) const {
-    if (token >= out.tokens) return;
-    float& value = out.values[row * out.stride + token];
-    if (relu && dot <= 0.0f) dot = 0.0f;
-    value = value == 0.0f ? 0.0f : value * dot;
-  }
-};
 
 // Where the parts of the scratch memory are.
 struct Scratch {
@@ -43,6 +21,7 @@ struct Scratch {
     active.word_negative = Take<int32_t>(words);
     active.list = Take<int32_t>(shape.neurons);
     active.size = Take<int32_t>(1);
+    marks = Take<uint8_t>(CeilDiv(shape.neurons, 16) * 4);
     partial = Take<float>(
         std::max(multiprocessors * shape.hidden,
                  CombineRowsFloats(shape.dtype, shape.hidden, shape.max_tokens, multiprocessors)));
@@ -50,6 +29,7 @@ struct Scratch {
 
   float* values;
   ActiveNeurons active;
+  uint8_t* marks;
   float* partial;
   std::byte* end;
 
@@ -63,14 +43,6 @@ struct Scratch {
 };
 
 }  // namespace
-
-void MultiplyUp(CudaStream& stream, const void* x, int64_t x_stride, const RowMatrix& up,
-                RowList rows, bool relu, const NeuronValues& values) {
-  DotRowsArgs args = MakeDotRowsArgs(x, x_stride, values.tokens, up);
-  args.list = rows.list;
-  args.list_size = rows.size;
-  DotRows(stream, "MultiplyUp", up.dtype, args, MultiplyNeurons{values, relu});
-}
 
 CudaFfn::CudaFfn(const CudaFfnShape& shape, int multiprocessors, DeviceBuffer scratch)
     : shape_(shape), multiprocessors_(multiprocessors), scratch_(std::move(scratch)) {}
@@ -100,16 +72,34 @@ void CudaFfn::Run(CudaStream& stream, const CudaFfnWeights& weights, const void*
   RowList rows;
   if (sparse) rows = {scratch.active.list, scratch.active.size};
 
-  DotRows(stream, "Gate", weights.gate.dtype, MakeDotRowsArgs(x, x_stride, tokens, weights.gate),
-          StoreNeurons{values, weights.gate_bias});
-  ActivateAndList(stream, shape_.activation, positions, values, scratch.active, counts);
-  if (sparse && tokens == 1 && weights.down.bytes() <= shape_.neurons * kMaxUpDownRowBytes) {
-    UpDown(stream, x, weights.up, weights.down, rows, drelu, values, weights.down_bias,
-           multiprocessors_, scratch.partial, y);
+  DotProducts dots;
+  dots.x = x;
+  dots.x_stride = x_stride;
+  dots.tokens = tokens;
+  dots.w = weights.gate;
+  dots.y = values.values;
+  dots.row_stride = values.stride;
+  dots.token_stride = 1;
+  dots.bias = weights.gate_bias;
+
+  const bool fits = RowBytes(shape_.dtype, shape_.hidden) <= kMaxUpDownRowBytes;
+  if (sparse && tokens == 1 && fits && shape_.activation.kind != ActivationKind::kSilu) {
+    DotGate(stream, dots, shape_.activation, positions, scratch.marks);
+    UpDown(stream, x, weights.up, weights.down, scratch.marks, drelu, values.values,
+           weights.down_bias, multiprocessors_, scratch.partial, y, counts);
     if (drelu) ListAgain(stream, values, scratch.active, counts);
     return;
   }
-  if (!weights.up.empty()) MultiplyUp(stream, x, x_stride, weights.up, rows, drelu, values);
+  ComputeDotProducts(stream, "Gate", dots);
+  ActivateAndList(stream, shape_.activation, positions, values, scratch.active, counts);
+  if (!weights.up.empty()) {
+    dots.w = weights.up;
+    dots.rows = rows;
+    dots.bias = nullptr;
+    dots.multiply = true;
+    dots.relu = drelu;
+    ComputeDotProducts(stream, "Up", dots);
+  }
   if (drelu) ListAgain(stream, values, scratch.active, counts);
   CombineRows(stream, values, weights.down, rows, weights.down_bias, multiprocessors_,
               scratch.partial, y);

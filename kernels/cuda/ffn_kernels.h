@@ -6,6 +6,7 @@
 #include "kernels/base/activation.h"
 #include "kernels/base/row_matrix.h"
 #include "kernels/cuda/cuda_stream.h"
+#include "kernels/cuda/dot_products.h"
 
 // The steps of CudaFfn. All only enqueue; every pointer is to device memory.
 namespace lacuna {
@@ -23,12 +24,6 @@ struct NeuronValues {
     if (tokens <= 2) return tokens;
     return tokens <= 4 ? 4 : (tokens + 7) / 8 * 8;
   }
-};
-
-// Rows to be read: list[0 .. *size), ascending; with a null list, all.
-struct RowList {
-  const int32_t* list = nullptr;
-  const int32_t* size = nullptr;
 };
 
 // Scratch memory and results of ListActive. A word is 32 neurons.
@@ -54,22 +49,20 @@ void ActivateAndList(CudaStream& stream, Activation activation, const int32_t* p
 void ListAgain(CudaStream& stream, const NeuronValues& values, const ActiveNeurons& active,
                const CudaFfnCounts& counts);
 
-// values[j] = values[j] * (x . up.row(j)) for the rows listed; `relu` on the dot product first.
-// What is 0 stays 0. x as for Linear.
-void MultiplyUp(CudaStream& stream, const void* x, int64_t x_stride, const RowMatrix& up,
-                RowList rows, bool relu, const NeuronValues& values);
-
 // y[t] = bias + the sum over listed j, in a fixed order, of values[j][t] * down.row(j).
 // y: [tokens, down.cols]. partial: CombineRowsFloats floats.
 void CombineRows(CudaStream& stream, const NeuronValues& values, const RowMatrix& down,
                  RowList rows, const float* bias, int multiprocessors, float* partial, float* y);
 int64_t CombineRowsFloats(DType dtype, int64_t cols, int64_t tokens, int multiprocessors);
 
-// MultiplyUp (without one if `up` is empty) and CombineRows of one token's list in one pass over
-// the [up | down] bundles. partial: [multiprocessors, down.cols].
+// What follows DotGate for one token, in one pass over the active [up | down] bundles, with rows of
+// at most kMaxUpDownRowBytes: values[j] *= x . up.row(j) (unless `up` is empty; x as for Linear;
+// with `relu`, dot products below 0 count as 0) for the neurons of `marks`, which is 4-byte
+// aligned, and y = bias + the sum of values[j] * down.row(j). Counts what is marked;
+// counts.negative becomes 0. partial: [multiprocessors, down.cols].
 void UpDown(CudaStream& stream, const void* x, const RowMatrix& up, const RowMatrix& down,
-            RowList rows, bool relu, const NeuronValues& values, const float* bias,
-            int multiprocessors, float* partial, float* y);
+            const uint8_t* marks, bool relu, float* values, const float* bias, int multiprocessors,
+            float* partial, float* y, const CudaFfnCounts& counts);
 inline constexpr int64_t kMaxUpDownRowBytes = 16 * 1024;
 
 // y[t][c] = bias[c] + the sum over p, in a fixed order, of partial[p][t][c]; bias may be null.

@@ -1,4 +1,5 @@
 // Activations, and the list of the neurons that they leave, without a word to the host.
+#include "kernels/cuda/activate.cuh"
 #include "kernels/cuda/ffn.h"
 #include "kernels/cuda/ffn_kernels.h"
 #include "kernels/cuda/launch.cuh"
@@ -9,20 +10,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWordsPerBlock = kThreads / kWarpLanes;
-
-// NaN stays NaN, as on the CPU.
-__device__ __forceinline__ float Activate(Activation activation, float x) {
-  switch (activation.kind) {
-    case ActivationKind::kRelu:
-    case ActivationKind::kDRelu:
-      return x <= 0.0f ? 0.0f : x;
-    case ActivationKind::kFatRelu:
-      return x < activation.threshold ? 0.0f : x;
-    case ActivationKind::kSilu:
-      break;
-  }
-  return x / (1.0f + expf(-x));
-}
 
 // A thread for each neuron. Bound by the latency of its loads: all values are 44 KiB per token of a
 // LLaMA2-7B layer, in the second-level cache.

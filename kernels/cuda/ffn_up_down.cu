@@ -1,6 +1,7 @@
 // The FFN of one token behind the gate, in one pass over the active [up | down] bundles.
 #include <algorithm>
 
+#include "kernels/cuda/ffn.h"
 #include "kernels/cuda/ffn_kernels.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/weight_chunk.cuh"
@@ -28,12 +29,71 @@ struct UpDownArgs {
   const std::byte* down;
   int64_t down_stride;
   RowShape shape;
-  RowList list;
+  const uint8_t* marks;
+  int32_t neurons;
   float* values;
   bool relu;
+  CudaFfnCounts counts;
+  int list_room;        // for the neurons of a block
   int threads_per_row;  // a multiple of 32; a group of so many threads takes a neuron at a time
   float* partial;       // [blocks, cols]
 };
+
+// Word w of the marks, which are of the neurons from 16 w on: bit 8 i + k is of neuron 16 w + 4 i +
+// k.
+__device__ __forceinline__ uint32_t MarksWord(const UpDownArgs& args, int w) {
+  const int bytes = (args.neurons + 3) / 4 - 4 * w;
+  const uint32_t word = reinterpret_cast<const uint32_t*>(args.marks)[w];
+  return bytes >= 4 ? word : word & ((1u << (8 * bytes)) - 1);
+}
+
+// Writes the active neurons that are this block's share, ascending, to `list`; *begin is the
+// position of the first one among all. Returns how many there are in all. A thread counts the
+// neurons of some neighbouring words of the marks.
+__device__ __forceinline__ int ListShare(const UpDownArgs& args, int32_t* list, int* begin) {
+  const int lane = static_cast<int>(threadIdx.x % kWarpLanes);
+  const int warp = static_cast<int>(threadIdx.x / kWarpLanes);
+  const int words = (args.neurons + 15) / 16;
+  const int per_thread = (words + static_cast<int>(blockDim.x) - 1) / static_cast<int>(blockDim.x);
+  const int first = min(static_cast<int>(threadIdx.x) * per_thread, words);
+  const int last = min(first + per_thread, words);
+  int mine = 0;
+  for (int w = first; w < last; ++w) mine += __popc(MarksWord(args, w));
+  int before = mine;  // in the lanes up to this one
+#pragma unroll
+  for (int step = 1; step < kWarpLanes; step *= 2) {
+    const int other = __shfl_up_sync(kFullWarp, before, step);
+    if (lane >= step) before += other;
+  }
+  __shared__ int of_warps[kMaxWarps];
+  if (lane == kWarpLanes - 1) of_warps[warp] = before;
+  __syncthreads();
+  before -= mine;
+  int n = 0;
+  for (int w = 0; w < static_cast<int>(blockDim.x) / kWarpLanes; ++w) {
+    if (w == warp) before += n;
+    n += of_warps[w];
+  }
+  const int64_t blocks = gridDim.x;
+  *begin = static_cast<int>(n * static_cast<int64_t>(blockIdx.x) / blocks);
+  const int end = static_cast<int>(n * (static_cast<int64_t>(blockIdx.x) + 1) / blocks);
+  if (before < end && before + mine > *begin) {
+    for (int w = first; w < last; ++w) {
+      for (uint32_t word = MarksWord(args, w); word != 0; word &= word - 1, ++before) {
+        const int bit = __ffs(static_cast<int>(word)) - 1;
+        if (before >= *begin && before < end) {
+          list[before - *begin] = 16 * w + bit / 8 * 4 + bit % 8;
+        }
+      }
+    }
+  }
+  __syncthreads();
+  if (blockIdx.x == 0 && threadIdx.x == 0) {
+    *args.counts.active = *args.counts.union_active = n;
+    *args.counts.negative = 0;
+  }
+  return n;
+}
 
 // A group holds x and its own sums of `down` rows in registers, kChunks chunks a thread. It loads
 // the bundles of kBatch neurons at once, adds up their dot products across its warps, then uses the
@@ -55,13 +115,15 @@ __global__ void __launch_bounds__(kMaxThreads) UpDownKernel(const UpDownArgs arg
   const int warp = static_cast<int>(threadIdx.x / kWarpLanes);
   const int warps_per_row = args.threads_per_row / kWarpLanes;
 
-  // Shares differ by one neuron at most; all groups take the same number of rounds.
-  const int n = *args.list.size;
-  const int shares = static_cast<int>(gridDim.x) * groups;
-  const int64_t share = static_cast<int64_t>(blockIdx.x) * groups + group;
-  const int begin = static_cast<int>(n * share / shares);
-  const int end = static_cast<int>(n * (share + 1) / shares);
-  const int most = (n + shares - 1) / shares;
+  // Shares of groups differ by one neuron at most; all take the same number of rounds.
+  int32_t* const list = DynamicShared<int32_t>();  // [args.list_room]
+  int block_begin = 0;
+  const int n = ListShare(args, list, &block_begin);
+  const int in_block =
+      static_cast<int>(n * (static_cast<int64_t>(blockIdx.x) + 1) / gridDim.x) - block_begin;
+  const int begin = in_block * group / groups;
+  const int end = in_block * (group + 1) / groups;
+  const int most = (in_block + groups - 1) / groups;
   const int rounds = (most + kBatch - 1) / kBatch;
 
   typename Chunk::Input x[kChunks];
@@ -85,7 +147,7 @@ __global__ void __launch_bounds__(kMaxThreads) UpDownKernel(const UpDownArgs arg
     typename Chunk::Weights up[kBatch][kChunks], down[kBatch][kChunks];
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {
-      const int64_t j = b < count ? args.list.list[first + b] : 0;
+      const int64_t j = b < count ? list[first + b] : 0;
 #pragma unroll
       for (int c = 0; c < kChunks; ++c) {
         const int chunk = id + c * args.threads_per_row;
@@ -109,7 +171,7 @@ __global__ void __launch_bounds__(kMaxThreads) UpDownKernel(const UpDownArgs arg
     if (lane % (kWarpLanes / kSums) == 0) dots[warp][lane / (kWarpLanes / kSums)] = dot_of_warp;
     __syncthreads();
     if (id < count) {
-      float* const value = args.values + args.list.list[first + id];
+      float* const value = args.values + list[first + id];
       float result = *value;
       if (args.up != nullptr) {
         float dot = 0;
@@ -160,8 +222,9 @@ void LaunchUpDown(CudaStream& stream, UpDownArgs args, int multiprocessors) {
   args.threads_per_row =
       static_cast<int>(CeilDiv(CeilDiv(args.shape.chunks, kChunks), kWarpLanes) * kWarpLanes);
   const int groups = kMaxThreads / args.threads_per_row;
-  const int shared =
-      groups == 1 ? 0 : args.shape.chunks * WeightChunk<kType>::kElements * int{sizeof(float)};
+  args.list_room = args.neurons / multiprocessors + 1;
+  const int64_t sums = groups == 1 ? 0 : args.shape.chunks * WeightChunk<kType>::kElements;
+  const size_t shared = (args.list_room + sums) * sizeof(float);
   Launch(stream, "UpDown", UpDownKernel<kType, kChunks, kBatch>,
          dim3(static_cast<unsigned>(multiprocessors)),
          dim3(static_cast<unsigned>(groups * args.threads_per_row)), shared, args);
@@ -170,19 +233,21 @@ void LaunchUpDown(CudaStream& stream, UpDownArgs args, int multiprocessors) {
 }  // namespace
 
 void UpDown(CudaStream& stream, const void* x, const RowMatrix& up, const RowMatrix& down,
-            RowList rows, bool relu, const NeuronValues& values, const float* bias,
-            int multiprocessors, float* partial, float* y) {
-  const UpDownArgs args{static_cast<const std::byte*>(x),
-                        up.data,
-                        up.row_stride,
-                        down.data,
-                        down.row_stride,
-                        RowShapeOf(down.dtype, down.cols),
-                        rows,
-                        values.values,
-                        relu,
-                        0,
-                        partial};
+            const uint8_t* marks, bool relu, float* values, const float* bias, int multiprocessors,
+            float* partial, float* y, const CudaFfnCounts& counts) {
+  UpDownArgs args{};
+  args.x = static_cast<const std::byte*>(x);
+  args.up = up.data;
+  args.up_stride = up.row_stride;
+  args.down = down.data;
+  args.down_stride = down.row_stride;
+  args.shape = RowShapeOf(down.dtype, down.cols);
+  args.marks = marks;
+  args.neurons = static_cast<int32_t>(down.rows);
+  args.values = values;
+  args.relu = relu;
+  args.counts = counts;
+  args.partial = partial;
   ForWeightType(down.dtype, [&](auto type) {
     constexpr DType kType = decltype(type)::value;
     if (args.shape.chunks <= kMaxThreads) {

@@ -95,6 +95,7 @@ class CudaFfnTest : public CudaTest,
     const Output out = Run(layer, sparse);
     std::vector<bool> in_union(layer.neurons, false);
     int32_t negative = 0;
+    int uncertain = 0;  // gates so close to the threshold that rounding decides
     for (int64_t t = 0; t < layer.tokens; ++t) {
       if (layer.positions[t] < 0) {
         EXPECT_EQ(out.active[t], 0) << what;
@@ -106,16 +107,17 @@ class CudaFfnTest : public CudaTest,
       for (int64_t j = 0; j < layer.neurons; ++j) {
         const ReferenceDot gate(layer.x.token(t), layer.gate.row(j), layer.hidden);
         const double sum = gate.value + layer.gate_bias[j];
-        const double gate_error =
-            Tolerance(layer.hidden, gate.magnitudes + std::abs(layer.gate_bias[j]));
+        const double gate_error = DeviceDotTolerance(
+            dtype(), layer.hidden, gate.magnitudes + std::abs(layer.gate_bias[j]));
         const double value = reference::Activate(ffn().activation, static_cast<float>(sum));
-        ASSERT_GT(std::abs(sum - ffn().activation.threshold), gate_error)
-            << "which side of the threshold a gate is on is not certain; choose another seed";
+        const bool is_uncertain = std::abs(sum - ffn().activation.threshold) <= gate_error;
+        uncertain += is_uncertain;
         negative += ffn().activation.kind == ActivationKind::kSilu && sum < 0;
         bool is_active = value != 0;
         x1[j] = value;
         // The slope of SiLU is 1.1 at most; expf and a division are good to 4 units.
         error[j] = value == 0 ? 0 : 1.1 * gate_error + 8 * kRoundoff * std::abs(value);
+        if (is_uncertain) error[j] = std::abs(sum) + gate_error;
         if (ffn().gated) {
           const ReferenceDot up(layer.x.token(t), layer.up.row(j), layer.hidden);
           double factor = up.value;
@@ -124,7 +126,8 @@ class CudaFfnTest : public CudaTest,
             is_active = false;
           }
           error[j] = error[j] * std::abs(factor) +
-                     (std::abs(value) + error[j]) * Tolerance(layer.hidden, up.magnitudes) +
+                     (std::abs(value) + error[j]) *
+                         DeviceDotTolerance(dtype(), layer.hidden, up.magnitudes) +
                      kRoundoff * std::abs(value * factor);
           x1[j] *= factor;
         }
@@ -133,7 +136,7 @@ class CudaFfnTest : public CudaTest,
           in_union[j] = true;
         }
       }
-      EXPECT_EQ(out.active[t], active) << what << ", token " << t;
+      EXPECT_NEAR(out.active[t], active, uncertain) << what << ", token " << t;
       for (int64_t c = 0; c < layer.hidden; ++c) {
         double sum = layer.down_bias[c], bound = 0, magnitudes = std::abs(sum);
         for (int64_t j = 0; j < layer.neurons; ++j) {
@@ -148,13 +151,10 @@ class CudaFfnTest : public CudaTest,
             << what << ", token " << t << ", column " << c;
       }
     }
-    EXPECT_EQ(out.union_active, std::count(in_union.begin(), in_union.end(), true)) << what;
-    EXPECT_EQ(out.negative, negative) << what;
-  }
-
-  // As LinearTest::Tolerance.
-  static double Tolerance(int64_t k, double magnitudes) {
-    return (static_cast<double>(k) / 32 + 8 + 2 + 5 + 1) * kRoundoff * magnitudes;
+    EXPECT_NEAR(out.union_active, std::count(in_union.begin(), in_union.end(), true), uncertain)
+        << what;
+    EXPECT_NEAR(out.negative, negative, uncertain) << what;
+    EXPECT_LE(uncertain, 5) << what;
   }
 };
 

@@ -32,16 +32,11 @@ class LinearTest : public CudaTest, public testing::WithParamInterface<DType> {
         }
         const ReferenceDot dot(x.token(t), w.row(r), k);
         const double shift = with_bias ? bias[r] : 0.0;
-        EXPECT_NEAR(value, dot.value + shift, Tolerance(k, dot.magnitudes + std::abs(shift)))
+        EXPECT_NEAR(value, dot.value + shift,
+                    DeviceDotTolerance(dtype, k, dot.magnitudes + std::abs(shift)))
             << "token " << t << " of " << tokens << ", row " << r << " of " << rows << ", k " << k;
       }
     }
-  }
-
-  // A term passes through the sums of one lane, one in 32 of the chunks of at least 4 elements
-  // (quantized: words, and two more roundings of the scales), of the lanes, and the bias.
-  static double Tolerance(int64_t k, double magnitudes) {
-    return (static_cast<double>(k) / 32 + 8 + 2 + 5 + 1) * kRoundoff * magnitudes;
   }
 };
 
