@@ -70,8 +70,10 @@ class BlockRunner {
       block_index = {static_cast<unsigned>(b % grid.x), static_cast<unsigned>(b / grid.x % grid.y),
                      static_cast<unsigned>(b / grid.x / grid.y)};
       // Exactly as long as asked for, so that AddressSanitizer sees what lies beyond.
-      shared_.reset(static_cast<char*>(std::aligned_alloc(256, std::max<size_t>(shared_bytes, 1))));
-      std::memset(shared_.get(), 0xFB, shared_bytes);
+      void* shared = nullptr;
+      if (posix_memalign(&shared, 256, shared_bytes) != 0) return "no shared memory";
+      shared_.reset(static_cast<char*>(shared));
+      std::memset(shared, 0xFB, shared_bytes);
       RunBlock();
       if (!error_.empty()) break;
     }
