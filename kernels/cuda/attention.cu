@@ -12,6 +12,8 @@ namespace {
 constexpr int kWarps = 4;
 // Positions that a part of a context has at least: two rounds of a block's warps.
 constexpr int64_t kMinPart = 64;
+// Queries that a warp of PrefillAttention reads a key or value for: as many as fit into registers.
+constexpr int kPrefillQueries = 8;
 constexpr float kLog2E = 1.44269504f;
 
 // Positions that a token at `position` attends to.
@@ -121,32 +123,32 @@ __global__ void __launch_bounds__(kMaxHeadDim)
 }
 
 // blockIdx: (key/value head, chunk of a tile's queries), tile. A query is a head of a token; each
-// warp has kQueries of them, and goes through all positions that one of them attends to. Bound by
-// multiplications: a warp reads each row for kQueries queries, and the block's warps read the same
-// rows at about the same time, so that most come from the L1 cache.
-template <class T, int kLanes, int kQueries>
+// warp has kPrefillQueries of them, and goes through all positions that one of them attends to.
+// Bound by multiplications: a warp reads each row for kPrefillQueries queries, and the block's
+// warps read the same rows at about the same time, so that most come from the L1 cache.
+template <class T, int kLanes>
 __global__ void __launch_bounds__(kWarps * 32)
     PrefillKernel(CudaAttentionArgs args, const int32_t* tile_begins) {
-  using Sum = SoftmaxSum<T, kLanes, kQueries>;
+  using Sum = SoftmaxSum<T, kLanes, kPrefillQueries>;
   __shared__ typename Sum::Shared shared[kWarps];
   const int64_t group = args.heads / args.kv.kv_heads;
-  const int64_t chunks = CeilDiv(kTileTokens * group, kWarps * kQueries);
+  const int64_t chunks = CeilDiv(kTileTokens * group, kWarps * kPrefillQueries);
   const int64_t kv_head = blockIdx.x / chunks;
   const int64_t first_token = tile_begins[blockIdx.y];
   const int64_t tokens = tile_begins[blockIdx.y + 1] - first_token;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   // Queries of the tile, by token, then head.
-  const int64_t first = (blockIdx.x % chunks * kWarps + warp) * kQueries;
+  const int64_t first = (blockIdx.x % chunks * kWarps + warp) * kPrefillQueries;
   const int64_t left = tokens * group - first;
   if (left <= 0) return;
-  const int queries = static_cast<int>(min(left, static_cast<int64_t>(kQueries)));
+  const int queries = static_cast<int>(min(left, static_cast<int64_t>(kPrefillQueries)));
   const auto token_of = [&](int q) { return first_token + (first + q) / group; };
   const auto head_of = [&](int q) { return kv_head * group + (first + q) % group; };
 
   Sum sum;
-  Range ranges[kQueries];
+  Range ranges[kPrefillQueries];
 #pragma unroll
-  for (int q = 0; q < kQueries; ++q) {
+  for (int q = 0; q < kPrefillQueries; ++q) {
     ranges[q] = {0, 0};
     const float* from = nullptr;
     if (q < queries) {
@@ -174,28 +176,16 @@ __global__ void __launch_bounds__(kWarps * 32)
   }
 }
 
-// Calls launch(T{}, lanes, queries), the last two as integral constants, for a type of cache, a
-// head_dim and the number of queries that a warp can have.
-template <int kLanes, class T, class Function>
-void ForQueries(int64_t queries, Function launch) {
-  if (queries > 4) {
-    launch(T{}, std::integral_constant<int, kLanes>(), std::integral_constant<int, 8>());
-  } else if (queries > 2) {
-    launch(T{}, std::integral_constant<int, kLanes>(), std::integral_constant<int, 4>());
-  } else if (queries > 1) {
-    launch(T{}, std::integral_constant<int, kLanes>(), std::integral_constant<int, 2>());
-  } else {
-    launch(T{}, std::integral_constant<int, kLanes>(), std::integral_constant<int, 1>());
-  }
-}
+// Calls launch(T{}, lanes), with lanes an integral constant, for the type of the cache and
+// head_dim.
 template <class T, class Function>
-void ForLanes(int64_t head_dim, int64_t queries, Function launch) {
-  if (head_dim <= 64) return ForQueries<8, T>(queries, launch);
-  if (head_dim <= 128) return ForQueries<16, T>(queries, launch);
-  return ForQueries<32, T>(queries, launch);
+void ForLanes(int64_t head_dim, Function launch) {
+  if (head_dim <= 64) return launch(T{}, std::integral_constant<int, 8>());
+  if (head_dim <= 128) return launch(T{}, std::integral_constant<int, 16>());
+  return launch(T{}, std::integral_constant<int, 32>());
 }
 template <class Function>
-void ForShape(CudaStream& stream, const char* name, const CudaAttentionArgs& args, int64_t queries,
+void ForShape(CudaStream& stream, const char* name, const CudaAttentionArgs& args,
               Function launch) {
   const KvView& kv = args.kv;
   if (kv.head_dim % 8 != 0 || kv.head_dim > kMaxHeadDim) {
@@ -203,9 +193,9 @@ void ForShape(CudaStream& stream, const char* name, const CudaAttentionArgs& arg
                                                       " elements: multiples of 8 up to ",
                                                       kMaxHeadDim, " are")));
   } else if (kv.type == DType::kF32) {
-    ForLanes<float>(kv.head_dim, queries, launch);
+    ForLanes<float>(kv.head_dim, launch);
   } else if (kv.type == DType::kBf16) {
-    ForLanes<uint16_t>(kv.head_dim, queries, launch);
+    ForLanes<uint16_t>(kv.head_dim, launch);
   } else {
     stream.Fail(
         absl::UnimplementedError(absl::StrCat(name, " for a cache of type ", DTypeName(kv.type))));
@@ -231,9 +221,15 @@ void DecodeAttention(CudaStream& stream, const CudaAttentionArgs& args, int64_t 
   constexpr const char* kName = "DecodeAttention";
   const int64_t group = args.heads / args.kv.kv_heads;
   auto* const partial = reinterpret_cast<float*>(scratch);
-  ForShape(stream, kName, args, group, [&](auto type, auto lanes, auto queries) {
-    const int64_t chunks = CeilDiv(group, queries());
-    Launch(stream, kName, DecodeKernel<decltype(type), lanes(), queries()>,
+  ForShape(stream, kName, args, [&](auto type, auto lanes) {
+    using T = decltype(type);
+    auto* const kernel = group > 4   ? DecodeKernel<T, lanes(), 8>
+                         : group > 2 ? DecodeKernel<T, lanes(), 4>
+                         : group > 1 ? DecodeKernel<T, lanes(), 2>
+                                     : DecodeKernel<T, lanes(), 1>;
+    const int64_t queries = group > 4 ? 8 : group > 2 ? 4 : group > 1 ? 2 : 1;
+    const int64_t chunks = CeilDiv(group, queries);
+    Launch(stream, kName, kernel,
            dim3(Unsigned(splits), Unsigned(args.kv.kv_heads * chunks), Unsigned(args.tokens)),
            kWarps * 32, 0, args, splits, partial);
     Launch(stream, kName, CombineKernel, dim3(Unsigned(args.heads), Unsigned(args.tokens)),
@@ -244,10 +240,10 @@ void DecodeAttention(CudaStream& stream, const CudaAttentionArgs& args, int64_t 
 void PrefillAttention(CudaStream& stream, const CudaAttentionArgs& args, const int32_t* tile_begins,
                       int64_t num_tiles) {
   constexpr const char* kName = "PrefillAttention";
-  const int64_t per_tile = args.heads / args.kv.kv_heads * kTileTokens;
-  ForShape(stream, kName, args, per_tile, [&](auto type, auto lanes, auto queries) {
-    const int64_t chunks = CeilDiv(per_tile, kWarps * queries());
-    Launch(stream, kName, PrefillKernel<decltype(type), lanes(), queries()>,
+  const int64_t chunks =
+      CeilDiv(args.heads / args.kv.kv_heads * kTileTokens, kWarps * kPrefillQueries);
+  ForShape(stream, kName, args, [&](auto type, auto lanes) {
+    Launch(stream, kName, PrefillKernel<decltype(type), lanes()>,
            dim3(Unsigned(args.kv.kv_heads * chunks), Unsigned(num_tiles)), kWarps * 32, 0, args,
            tile_begins);
   });

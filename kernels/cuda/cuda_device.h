@@ -9,8 +9,8 @@
 
 namespace lacuna {
 
-// Number of usable GPUs, at least 1. UNAVAILABLE, with the reason, if there is none or this build
-// has no CUDA backend.
+// Number of usable GPUs, at least 1. UNAVAILABLE, with the reason, if there is none; UNIMPLEMENTED
+// if this build has no CUDA backend.
 absl::StatusOr<int> CudaDeviceCount();
 
 // Makes GPU `ordinal` the one on which the calling thread allocates, creates and launches from now

@@ -34,6 +34,9 @@ struct CudaFfnCounts {
   int32_t* active = nullptr;  // [tokens]: neurons of each token whose gate (kDRelu: x1) is not 0
   int32_t* union_active = nullptr;  // [1]: neurons active for at least one token
   int32_t* negative = nullptr;      // [1]: (token, neuron) pairs with a gate < 0; 0 without kSilu
+  // [1], may be null: neurons whose gate is not 0 for at least one token, so that `up` is read.
+  // Only with kDRelu they can be more than union_active.
+  int32_t* union_gates = nullptr;
 };
 
 // Computes feed-forward layers on the GPU:

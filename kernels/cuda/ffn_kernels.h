@@ -43,7 +43,8 @@ struct CudaFfnCounts;
 void ActivateAndList(CudaStream& stream, Activation activation, const int32_t* positions,
                      const NeuronValues& values, const ActiveNeurons& active,
                      const CudaFfnCounts& counts);
-// Lists and counts anew after values have changed; leaves counts.negative alone.
+// Lists and counts anew after values have changed; leaves counts.negative and
+// counts.union_gates alone.
 void ListAgain(CudaStream& stream, const NeuronValues& values, const ActiveNeurons& active,
                const CudaFfnCounts& counts);
 

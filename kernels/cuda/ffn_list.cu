@@ -63,7 +63,7 @@ __device__ __forceinline__ int WarpSumOf(const int32_t* values, int64_t n, int64
 
 // A thread for each neuron writes it where the neurons before it leave off. Bound by latency.
 __global__ void __launch_bounds__(kThreads)
-    ListKernel(NeuronValues values, ActiveNeurons active, CudaFfnCounts counts, bool negative) {
+    ListKernel(NeuronValues values, ActiveNeurons active, CudaFfnCounts counts, bool gates) {
   const int lane = static_cast<int>(threadIdx.x % kWarpLanes);
   const int warp = static_cast<int>(threadIdx.x / kWarpLanes);
   const int words = static_cast<int>((values.neurons + kWarpLanes - 1) / kWarpLanes);
@@ -91,14 +91,18 @@ __global__ void __launch_bounds__(kThreads)
   if (bits >> lane & 1) {
     active.list[position + __popc(bits & ((1u << lane) - 1))] = word * kWarpLanes + lane;
   }
-  if (word == words - 1 && lane == 0) *active.size = *counts.union_active = position + __popc(bits);
+  if (word == words - 1 && lane == 0) {
+    const int size = position + __popc(bits);
+    *active.size = *counts.union_active = size;
+    if (gates && counts.union_gates != nullptr) *counts.union_gates = size;
+  }
 
   const int all_warps = static_cast<int>(gridDim.x) * kWordsPerBlock;
   for (int64_t t = word; t < values.tokens; t += all_warps) {
     const int total = WarpSumOf(active.word_active + t, words, values.tokens);
     if (lane == 0) counts.active[t] = total;
   }
-  if (negative && word == all_warps - 1) {
+  if (gates && word == all_warps - 1) {
     const int total = WarpSumOf(active.word_negative, words, 1);
     if (lane == 0) *counts.negative = total;
   }

@@ -5,7 +5,7 @@
 namespace lacuna {
 
 absl::StatusOr<int> CudaDeviceCount() {
-  return absl::UnavailableError("this build has no CUDA backend (CMake option LACUNA_CUDA)");
+  return absl::UnimplementedError("this build has no CUDA backend (CMake option LACUNA_CUDA)");
 }
 
 }  // namespace lacuna

@@ -70,8 +70,10 @@ class BlockRunner {
       block_index = {static_cast<unsigned>(b % grid.x), static_cast<unsigned>(b / grid.x % grid.y),
                      static_cast<unsigned>(b / grid.x / grid.y)};
       // Exactly as long as asked for, so that AddressSanitizer sees what lies beyond.
-      shared_.reset(static_cast<char*>(std::aligned_alloc(256, std::max<size_t>(shared_bytes, 1))));
-      std::memset(shared_.get(), 0xFB, shared_bytes);
+      void* shared = nullptr;
+      if (posix_memalign(&shared, 256, shared_bytes) != 0) return "no shared memory";
+      shared_.reset(static_cast<char*>(shared));
+      std::memset(shared, 0xFB, shared_bytes);
       RunBlock();
       if (!error_.empty()) break;
     }
@@ -192,12 +194,13 @@ class BlockRunner {
   // If all lanes that `self` waits for have come to the same collective, hands out their values.
   void CompleteCollective(const Thread& self) {
     const unsigned first = self.number / kWarp * kWarp;
-    for (unsigned lane = 0; lane < kWarp; ++lane) {
+    // From the last one, who is late when turns go forward.
+    for (unsigned lane = kWarp; lane-- > 0;) {
       if (!(self.mask >> lane & 1)) continue;
       if (first + lane >= size_) return;
       const Thread& other = *threads_[first + lane];
-      if (other.state != State::kInCollective || other.mask != self.mask ||
-          std::strcmp(other.operation, self.operation) != 0) {
+      if (other.state != State::kInCollective || other.mask != self.mask) return;
+      if (other.operation != self.operation && std::strcmp(other.operation, self.operation) != 0) {
         return;
       }
     }

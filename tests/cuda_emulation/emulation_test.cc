@@ -12,6 +12,24 @@ namespace {
 
 constexpr unsigned kAll = 0xFFFFFFFFu;
 
+// Memory that host and kernels can touch.
+template <class T>
+struct PinnedAllocator {
+  using value_type = T;
+  PinnedAllocator() = default;
+  template <class U>
+  explicit PinnedAllocator(const PinnedAllocator<U>&) {}
+  T* allocate(size_t n) {
+    void* p = nullptr;
+    EXPECT_EQ(cudaMallocHost(&p, n * sizeof(T)), cudaSuccess);
+    return static_cast<T*>(p);
+  }
+  void deallocate(T* p, size_t) { cudaFreeHost(p); }
+  bool operator==(const PinnedAllocator&) const { return true; }
+};
+template <class T>
+using Vector = std::vector<T, PinnedAllocator<T>>;
+
 // Runs one kernel; what the device says about it.
 template <class... Parameters, class... Arguments>
 std::string Execute(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
@@ -49,7 +67,7 @@ __global__ void WriteIndex(int* out) {
 
 TEST(EmulationTest, EveryThreadOfEveryBlockRunsOnce) {
   InEveryOrder([] {
-    std::vector<int> out(2 * 3 * 2 * 4 * 5 * 3);
+    Vector<int> out(2 * 3 * 2 * 4 * 5 * 3);
     EXPECT_EQ(Execute(WriteIndex, dim3(2, 3, 2), dim3(4, 5, 3), 0, out.data()), "");
     for (size_t i = 0; i < out.size(); ++i) ASSERT_EQ(out[i], static_cast<int>(i) + 1);
   });
@@ -65,8 +83,8 @@ __global__ void Reverse(int* data) {
   data[blockIdx.x * n + i] = shared[n - 1 - i];
 }
 
-std::vector<int> Reversed(void (*kernel)(int*)) {
-  std::vector<int> data(3 * 100);
+Vector<int> Reversed(void (*kernel)(int*)) {
+  Vector<int> data(3 * 100);
   for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<int>(i);
   EXPECT_EQ(Execute(kernel, 3, 100, 100 * sizeof(int), data.data()), "");
   return data;
@@ -74,13 +92,13 @@ std::vector<int> Reversed(void (*kernel)(int*)) {
 
 TEST(EmulationTest, ABarrierOrdersSharedMemory) {
   InEveryOrder([] {
-    const std::vector<int> data = Reversed(Reverse<true>);
+    const Vector<int> data = Reversed(Reverse<true>);
     for (int i = 0; i < 300; ++i) ASSERT_EQ(data[i], i / 100 * 100 + 99 - i % 100);
   });
 }
 
 TEST(EmulationTest, AMissingBarrierShowsInEveryOrder) {
-  const std::vector<int> right = Reversed(Reverse<true>);
+  const Vector<int> right = Reversed(Reverse<true>);
   InEveryOrder([&] { EXPECT_NE(Reversed(Reverse<false>), right); });
 }
 
@@ -99,13 +117,14 @@ __global__ void Sum(const int* in, int* out) {
 
 // With the highest thread first the broken sum is right: what one order hides another one shows.
 TEST(EmulationTest, AMissingBarrierHiddenByOneOrderShowsInAnother) {
-  std::vector<int> in(256, 1);
-  int out = 0, right = 0, wrong = 0;
+  const Vector<int> in(256, 1);
+  Vector<int> out(1);
+  int right = 0, wrong = 0;
   InEveryOrder([&] {
-    EXPECT_EQ(Execute(Sum<false>, 1, 256, 0, in.data(), &out), "");
-    EXPECT_EQ(out, 256);
-    EXPECT_EQ(Execute(Sum<true>, 1, 256, 0, in.data(), &out), "");
-    ++(out == 256 ? right : wrong);
+    EXPECT_EQ(Execute(Sum<false>, 1, 256, 0, in.data(), out.data()), "");
+    EXPECT_EQ(out[0], 256);
+    EXPECT_EQ(Execute(Sum<true>, 1, 256, 0, in.data(), out.data()), "");
+    ++(out[0] == 256 ? right : wrong);
   });
   EXPECT_GT(right, 0);
   EXPECT_GT(wrong, 0);
@@ -125,7 +144,7 @@ __global__ void PassOn(int* out) {
 
 TEST(EmulationTest, AMissingWarpBarrierShows) {
   InEveryOrder([] {
-    std::vector<int> with(32), without(32);
+    Vector<int> with(32), without(32);
     EXPECT_EQ(Execute(PassOn<true>, 1, 32, 0, with.data()), "");
     EXPECT_EQ(Execute(PassOn<false>, 1, 32, 0, without.data()), "");
     for (int i = 0; i < 32; ++i) EXPECT_EQ(with[i], (i + 1) % 32);
@@ -150,7 +169,7 @@ __global__ void Collectives(int* out) {
 
 TEST(EmulationTest, CollectivesDoWhatCudaSays) {
   InEveryOrder([] {
-    std::vector<int> out(64 * 9);
+    Vector<int> out(64 * 9);
     ASSERT_EQ(Execute(Collectives, 1, 64, 0, out.data()), "");
     unsigned thirds = 0;
     for (int lane = 0; lane < 32; lane += 3) thirds |= 1u << lane;
@@ -206,12 +225,12 @@ TEST(EmulationTest, RefusesWhatAGpuRefuses) {
 TEST(EmulationTest, NothingRunsBeforeSomebodyWaits) {
   cudaStream_t stream;
   ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
-  int out = 0;
+  Vector<int> out(1);
   cudaLaunchConfig_t config = {1, 1, 0, stream, nullptr, 0};
-  ASSERT_EQ(cudaLaunchKernelEx(&config, WriteIndex, &out), cudaSuccess);
-  EXPECT_EQ(out, 0);
+  ASSERT_EQ(cudaLaunchKernelEx(&config, WriteIndex, out.data()), cudaSuccess);
+  EXPECT_EQ(out[0], 0);
   ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
-  EXPECT_EQ(out, 1);
+  EXPECT_EQ(out[0], 1);
   cudaStreamDestroy(stream);
 }
 
@@ -231,6 +250,48 @@ TEST(EmulationTest, CopiesTellHostFromDeviceMemory) {
   cudaFree(device);
 }
 
+struct Pointers {
+  char type;  // behind which there is padding
+  const int* a;
+  int64_t n;
+};
+__global__ void Read(Pointers p, const int* b, int* out) { *out = p.a[0] + *b; }
+
+TEST(EmulationTest, NoKernelIsLaunchedWithAnAddressOfHostMemory) {
+  const int host = 1;
+  const Vector<int> pinned(1, 20);
+  Vector<int> out(1);
+  int* device = nullptr;
+  ASSERT_EQ(cudaMalloc(reinterpret_cast<void**>(&device), 4), cudaSuccess);
+  ASSERT_EQ(cudaMemcpy(device, &host, 4, cudaMemcpyHostToDevice), cudaSuccess);
+  const Pointers good = {1, device, 5}, bad = {1, &host, 5};
+  EXPECT_EQ(Execute(Read, 1, 1, 0, good, pinned.data(), out.data()), "");
+  EXPECT_EQ(out[0], 21);
+  EXPECT_EQ(Execute(Read, 1, 1, 0, good, &host, out.data()), "cudaErrorInvalidValue");
+  EXPECT_EQ(Execute(Read, 1, 1, 0, bad, device, out.data()), "cudaErrorInvalidValue");
+  cudaFree(device);
+}
+
+__global__ void WriteAt(int* p, int64_t i) { p[i] = 7; }
+
+TEST(EmulationDeathTest, DeviceMemoryIsForKernelsAndHasAnEnd) {
+  int* device = nullptr;
+  ASSERT_EQ(cudaMalloc(reinterpret_cast<void**>(&device), 4096), cudaSuccess);
+  EXPECT_EQ(Execute(WriteAt, 1, 1, 0, device, int64_t{1023}), "");
+  EXPECT_DEATH(device[0] = 1, "");
+  EXPECT_DEATH(Execute(WriteAt, 1, 1, 0, device, int64_t{1024}), "");
+  EXPECT_DEATH(Execute(WriteAt, 1, 1, 0, device, int64_t{-1}), "");
+#ifdef __SANITIZE_ADDRESS__
+  int* odd = nullptr;
+  ASSERT_EQ(cudaMalloc(reinterpret_cast<void**>(&odd), 20), cudaSuccess);
+  EXPECT_EQ(Execute(WriteAt, 1, 1, 0, odd, int64_t{4}), "");
+  EXPECT_DEATH(Execute(WriteAt, 1, 1, 0, odd, int64_t{5}), "AddressSanitizer");
+  cudaFree(odd);
+#endif
+  cudaFree(device);
+  EXPECT_DEATH(Execute(WriteAt, 1, 1, 0, device, int64_t{0}), "");
+}
+
 // Two neighbouring numbers, `step` apart in memory, as bf16 in a register.
 uint32_t Pack(const float* m, int step) {
   return (__float_as_uint(m[0]) >> 16) | (__float_as_uint(m[step]) & 0xFFFF0000u);
@@ -248,7 +309,7 @@ __global__ void MultiplyBf16(const float* a, const float* b, float* d) {
 
 // Fragments laid out as PTX's manual says under "Matrix Fragments for mma.m16n8k16".
 TEST(EmulationTest, MultipliesTilesOfBf16) {
-  std::vector<float> a(16 * 16), b(16 * 8), d(16 * 8);
+  Vector<float> a(16 * 16), b(16 * 8), d(16 * 8);
   for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i * 7 % 23) - 11;
   for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i * 5 % 17) - 8;
   ASSERT_EQ(Execute(MultiplyBf16, 1, 32, 0, a.data(), b.data(), d.data()), "");
@@ -276,8 +337,8 @@ __global__ void MultiplyInt8(const int8_t* a, const int8_t* b, int32_t* d) {
 }
 
 TEST(EmulationTest, MultipliesTilesOfInt8) {
-  std::vector<int8_t> a(16 * 32), b(32 * 8);
-  std::vector<int32_t> d(16 * 8);
+  Vector<int8_t> a(16 * 32), b(32 * 8);
+  Vector<int32_t> d(16 * 8);
   for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<int8_t>(i * 37 % 255 - 127);
   for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<int8_t>(i * 91 % 255 - 127);
   ASSERT_EQ(Execute(MultiplyInt8, 1, 32, 0, a.data(), b.data(), d.data()), "");
@@ -308,7 +369,7 @@ __global__ void CopyThrough(const int* in, int* out) {
 }
 
 TEST(EmulationTest, AsynchronousCopiesArriveWhenWaitedFor) {
-  std::vector<int> in(128), out(256), expected(256, 0);
+  Vector<int> in(128), out(256), expected(256, 0);
   for (int i = 0; i < 128; ++i) in[i] = i + 1;
   for (int i = 0; i < 128; ++i) expected[i] = in[(31 - i / 4) * 4 + i % 4];
   ASSERT_EQ(Execute(CopyThrough<1>, 1, 32, 1024, in.data(), out.data()), "");

@@ -1,4 +1,4 @@
-// Streams, events, graphs and memory of the emulated CUDA runtime.
+// Streams, events, graphs and launches of the emulated CUDA runtime.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -13,8 +13,10 @@
 
 #include "cuda_runtime_api.h"
 #include "tests/cuda_emulation/block_runner.h"
+#include "tests/cuda_emulation/device_memory.h"
 
 using Work = std::function<void()>;
+using cuda_emulation::DeviceMemory;
 
 struct CUgraph_st {
   std::vector<Work> work;
@@ -50,9 +52,7 @@ constexpr size_t kMemory = size_t{4} << 30;
 struct Device {
   std::recursive_mutex mutex;  // over everything: the runtime is thread-safe, and runs one kernel
   std::set<CUstream_st*> streams;
-  std::map<const char*, size_t> allocations;
-  std::map<const char*, size_t> pinned;
-  size_t allocated = 0;
+  DeviceMemory memory;
   std::map<const void*, size_t> max_dynamic_shared;
   std::string failure;  // of the first kernel that failed
 };
@@ -60,6 +60,7 @@ Device& device() {
   static Device& device = *new Device;
   return device;
 }
+DeviceMemory& memory() { return device().memory; }
 using Lock = std::lock_guard<std::recursive_mutex>;
 
 thread_local int capturing = 0;  // streams that the thread captures
@@ -74,29 +75,20 @@ cudaError_t Done() {
   return Return(device().failure.empty() ? cudaSuccess : cudaErrorLaunchFailure);
 }
 
-// True if [p, p + bytes) lies within one of `blocks`.
-bool Within(const std::map<const char*, size_t>& blocks, const void* p, size_t bytes) {
-  const char* const begin = static_cast<const char*>(p);
-  auto block = blocks.upper_bound(begin);
-  if (block == blocks.begin()) return false;
-  --block;
-  return begin + bytes <= block->first + block->second;
-}
-bool OnDevice(const void* p, size_t bytes) { return Within(device().allocations, p, bytes); }
-
 // True if the pointers of a copy are what `kind` says; what a stream copies from and to on the host
 // is pinned, or it could not be asynchronous.
 bool CopyFits(const void* to, const void* from, size_t bytes, cudaMemcpyKind kind, bool async) {
   const auto on_host = [&](const void* p) {
-    return async ? Within(device().pinned, p, bytes) : !OnDevice(p, 1);
+    return async ? memory().IsPinned(p, bytes) : !memory().IsOnDevice(p, 1);
   };
   const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
   const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-  return bytes == 0 || ((to_device ? OnDevice(to, bytes) : on_host(to)) &&
-                        (from_device ? OnDevice(from, bytes) : on_host(from)));
+  return bytes == 0 || ((to_device ? memory().IsOnDevice(to, bytes) : on_host(to)) &&
+                        (from_device ? memory().IsOnDevice(from, bytes) : on_host(from)));
 }
 
 void RunUntil(CUstream_st* stream, uint64_t place) {
+  const DeviceMemory::Access access(&memory());
   while (stream->done < place && !stream->queue.empty()) {
     const Work work = std::move(stream->queue.front());
     stream->queue.pop_front();
@@ -110,10 +102,8 @@ void RunAll() {
 }
 
 cudaError_t Enqueue(CUstream_st* stream, Work work) {
-  if (stream == nullptr) {  // the default stream, which nothing here uses for kernels
-    work();
-    return Done();
-  }
+  if (stream == nullptr)
+    return Return(cudaErrorInvalidValue);  // the default stream is not emulated
   if (stream->capture != nullptr) {
     stream->capture->work.push_back(std::move(work));
   } else {
@@ -127,8 +117,20 @@ cudaError_t Enqueue(CUstream_st* stream, Work work) {
 
 namespace cuda_emulation {
 
-cudaError_t Launch(const cudaLaunchConfig_t& config, const void* kernel, Work body) {
+bool PassesHostMemory(const void* argument, size_t bytes) {
   const Lock lock(device().mutex);
+  for (size_t at = 0; at + sizeof(void*) <= bytes; at += sizeof(void*)) {
+    const void* word;
+    std::memcpy(&word, static_cast<const char*>(argument) + at, sizeof(word));
+    if (!memory().IsOnDevice(word, 0) && !memory().IsPinned(word, 0) && IsMapped(word)) return true;
+  }
+  return false;
+}
+
+cudaError_t Launch(const cudaLaunchConfig_t& config, const void* kernel, bool passes_host_memory,
+                   Work body) {
+  const Lock lock(device().mutex);
+  if (passes_host_memory) return Return(cudaErrorInvalidValue);
   const Dim3 grid{config.gridDim.x, config.gridDim.y, config.gridDim.z};
   const Dim3 block{config.blockDim.x, config.blockDim.y, config.blockDim.z};
   if (grid.count() == 0 || block.count() == 0 || grid.x > 0x7FFFFFFF || grid.y > 65535 ||
@@ -221,7 +223,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int ord
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   const Lock lock(device().mutex);
   *total = kMemory;
-  *free = kMemory - device().allocated;
+  *free = kMemory - memory().allocated();
   return Done();
 }
 cudaError_t cudaDeviceSynchronize() {
@@ -242,42 +244,30 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   *pointer = nullptr;
   if (capturing > 0) return Return(cudaErrorStreamCaptureUnsupported);
   if (bytes == 0) return Done();
-  if (bytes > kMemory - device().allocated) return Return(cudaErrorMemoryAllocation);
-  *pointer = std::aligned_alloc(256, bytes);
-  if (*pointer == nullptr) return Return(cudaErrorMemoryAllocation);
-  std::memset(*pointer, 0xFB, bytes);
-  device().allocations[static_cast<char*>(*pointer)] = bytes;
-  device().allocated += bytes;
-  return Done();
+  if (bytes > kMemory - memory().allocated()) return Return(cudaErrorMemoryAllocation);
+  *pointer = memory().Allocate(bytes);
+  return *pointer == nullptr ? Return(cudaErrorMemoryAllocation) : Done();
 }
 cudaError_t cudaFree(void* pointer) {
   const Lock lock(device().mutex);
   if (pointer == nullptr) return Done();
-  const auto found = device().allocations.find(static_cast<char*>(pointer));
-  if (found == device().allocations.end()) return Return(cudaErrorInvalidValue);
   RunAll();
-  device().allocated -= found->second;
-  device().allocations.erase(found);
-  std::free(pointer);
-  return Done();
+  return memory().Free(pointer) ? Done() : Return(cudaErrorInvalidValue);
 }
 cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
   const Lock lock(device().mutex);
-  *pointer = bytes == 0 ? nullptr : std::aligned_alloc(256, bytes);
-  if (*pointer == nullptr && bytes > 0) return Return(cudaErrorMemoryAllocation);
-  if (bytes > 0) device().pinned[static_cast<char*>(*pointer)] = bytes;
-  return Done();
+  *pointer = memory().AllocatePinned(bytes);
+  return *pointer == nullptr ? Return(cudaErrorMemoryAllocation) : Done();
 }
 cudaError_t cudaFreeHost(void* pointer) {
   const Lock lock(device().mutex);
   RunAll();
-  device().pinned.erase(static_cast<char*>(pointer));
-  std::free(pointer);
-  return Done();
+  return memory().FreePinned(pointer) ? Done() : Return(cudaErrorInvalidValue);
 }
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   const Lock lock(device().mutex);
   if (!CopyFits(to, from, bytes, kind, false)) return Return(cudaErrorInvalidValue);
+  const DeviceMemory::Access access(&memory());
   std::memcpy(to, from, bytes);
   return Done();
 }
@@ -289,13 +279,14 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 }
 cudaError_t cudaMemset(void* to, int value, size_t bytes) {
   const Lock lock(device().mutex);
-  if (!OnDevice(to, bytes)) return Return(cudaErrorInvalidValue);
+  if (!memory().IsOnDevice(to, bytes)) return Return(cudaErrorInvalidValue);
+  const DeviceMemory::Access access(&memory());
   std::memset(to, value, bytes);
   return Done();
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
   const Lock lock(device().mutex);
-  if (!OnDevice(to, bytes)) return Return(cudaErrorInvalidValue);
+  if (!memory().IsOnDevice(to, bytes)) return Return(cudaErrorInvalidValue);
   return Enqueue(stream, [=] { std::memset(to, value, bytes); });
 }
 

@@ -4,13 +4,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <type_traits>
 
 #include "tests/cuda_emulation/vector_types.h"
 
 // The part of CUDA's runtime API that kernels/cuda uses, on the CPU. Stricter than a GPU where that
-// shows mistakes: nothing of a stream runs before somebody waits for it, device memory begins as
-// garbage, limits of a launch are those of an H100, and a failed kernel breaks the device until
-// cudaDeviceReset.
+// shows mistakes: nothing of a stream runs before somebody waits for it; device memory begins as
+// garbage, and the host that touches it gets a SIGSEGV; so does a kernel beyond its end; a kernel
+// is not launched with the address of host memory in an argument; limits of a launch are those of
+// an H100; and a failed kernel breaks the device until cudaDeviceReset.
 
 enum cudaError_t {
   cudaSuccess = 0,
@@ -111,8 +113,19 @@ struct cudaLaunchConfig_t {
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
 namespace cuda_emulation {
-cudaError_t Launch(const cudaLaunchConfig_t& config, const void* kernel,
+cudaError_t Launch(const cudaLaunchConfig_t& config, const void* kernel, bool passes_host_memory,
                    std::function<void()> body);
+// True if a word of the argument is the address of memory that a GPU cannot reach.
+bool PassesHostMemory(const void* argument, size_t bytes);
+template <class T>
+bool PassesHostMemory(T argument) {
+#if __has_builtin(__builtin_clear_padding)
+  __builtin_clear_padding(&argument);  // where anything may be left
+  return PassesHostMemory(&argument, sizeof(argument));
+#else
+  return std::is_pointer_v<T> && PassesHostMemory(&argument, sizeof(argument));
+#endif
+}
 cudaError_t SetMaxDynamicShared(const void* kernel, int bytes);
 int BlocksPerMultiprocessor(int threads, size_t shared_bytes);
 }  // namespace cuda_emulation
@@ -123,6 +136,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   // The arguments are copied now, converted as by a call.
   return [&](Parameters... values) {
     return cuda_emulation::Launch(*config, reinterpret_cast<const void*>(kernel),
+                                  (cuda_emulation::PassesHostMemory(values) || ...),
                                   [kernel, values...] { kernel(values...); });
   }(static_cast<Arguments&&>(arguments)...);
 }
