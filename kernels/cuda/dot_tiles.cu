@@ -19,15 +19,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpLanes;
 
-// A pair of floats as bf16: what of them fits, and the rest, rounded.
-__device__ __forceinline__ void SplitPair(float x0, float x1, uint32_t* high, uint32_t* low) {
-  const uint32_t bits0 = __float_as_uint(x0), bits1 = __float_as_uint(x1);
-  *high = __byte_perm(bits0, bits1, 0x7632);
-  const float rest0 = x0 - __uint_as_float(bits0 & 0xFFFF0000);
-  const float rest1 = x1 - __uint_as_float(bits1 & 0xFFFF0000);
-  *low = __byte_perm(__float_as_uint(rest0) + 0x8000, __float_as_uint(rest1) + 0x8000, 0x7632);
-}
-
 // The sums that a lane holds of a product: [token tile][row tile][of MmaBf16's d].
 template <int kTokenTiles, int kRowTiles>
 using Sums = float[kTokenTiles][kRowTiles][4];
@@ -73,10 +64,6 @@ __device__ __forceinline__ void SumTiles(const RowShape& shape,
       }
     }
   }
-}
-
-__device__ __forceinline__ uint32_t Word(const uint4& words, int i) {
-  return i == 0 ? words.x : i == 1 ? words.y : i == 2 ? words.z : words.w;
 }
 
 __device__ __forceinline__ uint4 LoadOrZero(const std::byte* p, bool valid) {
@@ -159,10 +146,10 @@ __device__ __forceinline__ void SumTiles(const RowShape& shape,
 #pragma unroll
               for (int half = 0; half < 2; ++half) {
                 a[2 * v + half] = static_cast<uint32_t>(
-                    Chunk::Codes(Word(codes[r][half][m][kInt8 ? v : 0], w), v));
+                    Chunk::Codes(WordOf(codes[r][half][m][kInt8 ? v : 0], w), v));
               }
             }
-            const uint32_t b[2] = {Word(in[m][0], w), Word(in[m][1], w)};
+            const uint32_t b[2] = {WordOf(in[m][0], w), WordOf(in[m][1], w)};
             MmaInt8(products, a, b);
           }
 #pragma unroll

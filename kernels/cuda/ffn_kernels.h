@@ -19,10 +19,9 @@ struct NeuronValues {
   int64_t tokens = 0;
   int64_t stride = 0;  // StrideOf(tokens)
 
-  // Tokens are loaded in groups of 1, 2, 4 or 8.
+  // Tokens are loaded one, two or 8 at a time.
   static constexpr int64_t StrideOf(int64_t tokens) {
-    if (tokens <= 2) return tokens;
-    return tokens <= 4 ? 4 : (tokens + 7) / 8 * 8;
+    return tokens <= 2 ? tokens : (tokens + 7) / 8 * 8;
   }
 };
 

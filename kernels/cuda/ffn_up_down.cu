@@ -187,7 +187,7 @@ __global__ void __launch_bounds__(kMaxThreads) UpDownKernel(const UpDownArgs arg
     for (int b = 0; b < kBatch; ++b) {
       const float a = b < count ? x1[group][b] : 0.0f;
 #pragma unroll
-      for (int c = 0; c < kChunks; ++c) Chunk::Add(a, down[b][c], sums[c]);
+      for (int c = 0; c < kChunks; ++c) AddChunk<Chunk>(a, down[b][c], sums[c]);
     }
   }
 

@@ -13,7 +13,7 @@
 
 // A row of weights (kernels/base/quantized_row.h) as a sequence of chunks: 16 bytes of elements or
 // codes, what one thread loads at once. WeightChunk<type> says how a chunk is loaded, multiplied
-// with the activations that belong to it (a dot product), and added to outputs (an axpy).
+// with the activations that belong to it (a dot product), and widened.
 namespace lacuna {
 
 inline constexpr int kChunkBytes = 16;
@@ -59,6 +59,16 @@ __device__ __forceinline__ float WarpSums(float (&values)[kCount]) {
 __device__ __forceinline__ float LowBf16(uint32_t pair) { return __uint_as_float(pair << 16); }
 __device__ __forceinline__ float HighBf16(uint32_t pair) {
   return __uint_as_float(pair & 0xFFFF0000);
+}
+
+// A pair of floats as bf16: what of them fits, and the rest, rounded: together all but less than
+// 2^-16 of them.
+__device__ __forceinline__ void SplitPair(float x0, float x1, uint32_t* high, uint32_t* low) {
+  const uint32_t bits0 = __float_as_uint(x0), bits1 = __float_as_uint(x1);
+  *high = __byte_perm(bits0, bits1, 0x7632);
+  const float rest0 = x0 - __uint_as_float(bits0 & 0xFFFF0000);
+  const float rest1 = x1 - __uint_as_float(bits1 & 0xFFFF0000);
+  *low = __byte_perm(__float_as_uint(rest0) + 0x8000, __float_as_uint(rest1) + 0x8000, 0x7632);
 }
 
 template <DType kType>
@@ -107,11 +117,8 @@ struct WeightChunk<DType::kF32> {
     for (int e = 0; e < 4; ++e) sum = fmaf(w.w[e], in.x[e], sum);
     return sum;
   }
-  // y[e] += a * weight e of the chunk, which is of column Column(chunk, e).
-  static __device__ __forceinline__ void Add(float a, const Weights& w, float* y) {
-#pragma unroll
-    for (int e = 0; e < 4; ++e) y[e] = fmaf(a, w.w[e], y[e]);
-  }
+  // Weight e, which is of column Column(chunk, e), exactly.
+  static __device__ __forceinline__ float At(const Weights& w, int e) { return w.w[e]; }
   static __device__ __forceinline__ int64_t Column(int chunk, int e) { return chunk * 4 + e; }
 };
 
@@ -156,15 +163,15 @@ struct WeightChunk<DType::kBf16> {
     }
     return sum;
   }
-  static __device__ __forceinline__ void Add(float a, const Weights& w, float* y) {
-#pragma unroll
-    for (int p = 0; p < 4; ++p) {
-      y[2 * p] = fmaf(a, LowBf16(w.pairs[p]), y[2 * p]);
-      y[2 * p + 1] = fmaf(a, HighBf16(w.pairs[p]), y[2 * p + 1]);
-    }
+  static __device__ __forceinline__ float At(const Weights& w, int e) {
+    return e % 2 == 0 ? LowBf16(w.pairs[e / 2]) : HighBf16(w.pairs[e / 2]);
   }
   static __device__ __forceinline__ int64_t Column(int chunk, int e) { return chunk * 8 + e; }
 };
+
+__device__ __forceinline__ uint32_t WordOf(const uint4& words, int i) {
+  return i == 0 ? words.x : i == 1 ? words.y : i == 2 ? words.z : words.w;
+}
 
 // Quantized: a chunk is 16 bytes of 64 that vectors share, so each of its 4 words is of one group.
 // Word w of chunk c belongs to group 4 (c % 4) + w of its block. Words of codes are multiplied by
@@ -227,23 +234,13 @@ struct QuantizedChunk {
     return sum;
   }
 
-  static __device__ __forceinline__ void AddWord(float a, uint32_t word, float* y) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const uint32_t byte = word >> (8 * i) & 0xFF;
-      if (kVectors == 1) {
-        y[i] = fmaf(a, SmallInteger(byte) - 128.0f, y[i]);
-      } else {
-        y[i] = fmaf(a, SmallInteger(byte & 15) - 8.0f, y[i]);
-        y[16 + i] = fmaf(a, SmallInteger(byte >> 4) - 8.0f, y[16 + i]);
-      }
-    }
-  }
-  static __device__ __forceinline__ void Add(float a, const Weights& w, float* y) {
-    AddWord(a * LowBf16(w.scales.x), w.codes.x, y);
-    AddWord(a * HighBf16(w.scales.x), w.codes.y, y + 4);
-    AddWord(a * LowBf16(w.scales.y), w.codes.z, y + 8);
-    AddWord(a * HighBf16(w.scales.y), w.codes.w, y + 12);
+  static __device__ __forceinline__ float At(const Weights& w, int e) {
+    const int group = e % 16 / 4;
+    const uint32_t byte = WordOf(w.codes, group) >> (e % 4 * 8) & 0xFF;
+    const uint32_t pair = group < 2 ? w.scales.x : w.scales.y;
+    const float scale = group % 2 == 0 ? LowBf16(pair) : HighBf16(pair);
+    if (kVectors == 1) return (SmallInteger(byte) - 128.0f) * scale;
+    return (SmallInteger(e < 16 ? byte & 15 : byte >> 4) - 8.0f) * scale;
   }
   static __device__ __forceinline__ int64_t Column(int chunk, int e) {
     return (chunk / 4 * kVectors + e / 16) * 64 + chunk % 4 * 16 + e % 16;
@@ -256,6 +253,13 @@ struct QuantizedChunk {
     return __uint_as_float(0x4B000000 | i) - 8388608.0f;
   }
 };
+
+// y[e] += a * weight e of the chunk.
+template <class Chunk>
+__device__ __forceinline__ void AddChunk(float a, const typename Chunk::Weights& w, float* y) {
+#pragma unroll
+  for (int e = 0; e < Chunk::kElements; ++e) y[e] = fmaf(a, Chunk::At(w, e), y[e]);
+}
 
 template <>
 struct WeightChunk<DType::kInt8> : QuantizedChunk<1> {};
