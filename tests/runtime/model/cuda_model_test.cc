@@ -50,9 +50,8 @@ struct GpuModel {
 };
 
 ModelWeights LoadWeights(const ModelConfig& config, DType dtype) {
-  ThreadPool pool(1);
   return ModelWeights::Load(config, RandomSource(config), dtype, false,
-                            *SupportedCpuKernels().back(), &pool, nullptr)
+                            *SupportedCpuKernels().back(), 1, nullptr)
       .value();
 }
 
@@ -342,9 +341,8 @@ TEST(CudaModel, RunsTheDefaultModelAsTheCpuDoes) {
   const auto source =
       CheckpointSource::Create(cpu->model->config(), Checkpoint::Open(options.path).value());
   ASSERT_TRUE(source.ok()) << source.status();
-  ThreadPool pool(1);
   ModelWeights weights = ModelWeights::Load(cpu->model->config(), **source, DType::kF32, false,
-                                            *SupportedCpuKernels().back(), &pool, nullptr)
+                                            *SupportedCpuKernels().back(), 1, nullptr)
                              .value();
   const auto gpu = CudaModel::Create(cpu->model->config(), std::move(weights), 0);
   ASSERT_TRUE(gpu.ok()) << gpu.status();
