@@ -91,6 +91,7 @@ __device__ __forceinline__ int ListShare(const UpDownArgs& args, int32_t* list, 
   if (blockIdx.x == 0 && threadIdx.x == 0) {
     *args.counts.active = *args.counts.union_active = n;
     *args.counts.negative = 0;
+    if (args.counts.union_gates != nullptr) *args.counts.union_gates = n;
   }
   return n;
 }
