@@ -92,6 +92,7 @@ __device__ __forceinline__ int ListShare(const UpDownArgs& args, int32_t* list, 
     *args.counts.active = *args.counts.union_active = n;
     if (args.counts.union_gates != nullptr) *args.counts.union_gates = n;
     *args.counts.negative = 0;
+    if (args.counts.union_gates != nullptr) *args.counts.union_gates = n;
   }
   return n;
 }
