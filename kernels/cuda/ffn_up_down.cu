@@ -90,7 +90,6 @@ __device__ __forceinline__ int ListShare(const UpDownArgs& args, int32_t* list, 
   __syncthreads();
   if (blockIdx.x == 0 && threadIdx.x == 0) {
     *args.counts.active = *args.counts.union_active = n;
-    if (args.counts.union_gates != nullptr) *args.counts.union_gates = n;
     *args.counts.negative = 0;
     if (args.counts.union_gates != nullptr) *args.counts.union_gates = n;
   }
