@@ -118,7 +118,9 @@ TEST_P(CudaModelParity, AgreesWithTheCpuInPrefillAndDecode) {
     EXPECT_LT(Difference(gpu.Logits(tokens, 18, mode), cpu), tolerance) << FfnModeName(mode);
   }
   EXPECT_EQ(gpu.model->captures(), 0);
-  EXPECT_LT(Difference(gpu.Logits(tokens, 1), cpu), tolerance) << "token by token";
+  const std::vector<int32_t> first(tokens.begin(), tokens.begin() + 6);
+  EXPECT_LT(Difference(gpu.Logits(first, 1), absl::MakeConstSpan(cpu).first(6 * kVocab)), tolerance)
+      << "token by token";
   EXPECT_EQ(gpu.model->captures(), 1) << "one graph for all steps of one token";
 }
 
@@ -140,10 +142,10 @@ TEST(CudaModel, ParityTestsCanFail) {
 }
 
 TEST(CudaModel, SparseAgreesWithDenseAndTheSameStepsGiveTheSameBits) {
-  const std::vector<int32_t> tokens = RandomTokens(30, kVocab, 2);
+  const std::vector<int32_t> tokens = RandomTokens(20, kVocab, 2);
   for (const DType dtype : {DType::kF32, DType::kInt8}) {
     GpuModel gpu = OnGpu(Relu(), dtype);
-    for (const int chunk : {5, 30}) {
+    for (const int chunk : {5, 20}) {
       const std::vector<float> sparse = gpu.Logits(tokens, chunk, FfnMode::kSparse);
       const std::vector<float> dense = gpu.Logits(tokens, chunk, FfnMode::kDense);
       EXPECT_LT(Difference(sparse, dense), dtype == DType::kF32 ? 1e-4 : 0.1);
