@@ -52,7 +52,8 @@ absl::Status Sweep(const Options& options, const SyntheticShape& shape, double d
   config.num_layers = options.layers;
   config.vocab_size = 16;
   absl::StatusOr<ModelWeights> weights = ModelWeights::Load(
-      config, *MakeSyntheticSource(config, 1 - density, 1), dtype, false, kernels, pool, nullptr);
+      config, *MakeSyntheticSource(config, 1 - density, 1), dtype, false, kernels, pool->threads(),
+      nullptr);
   if (!weights.ok()) return weights.status();
   Ffn ffn(&kernels, pool, config.hidden_size, config.ffn_size, config.activation);
   ffn.Calibrate(weights->layers);

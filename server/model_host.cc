@@ -51,6 +51,7 @@ absl::StatusOr<std::unique_ptr<ModelHost>> ModelHost::Create(const std::string& 
   scheduling.max_step_tokens = options.max_step_tokens;
   scheduling.prefix_cache = options.prefix_cache;
   scheduling.ffn_mode = options.ffn;
+  scheduling.pool = host->loaded_.pool.get();
   host->scheduler_ =
       std::make_unique<Scheduler>(scheduling, host->loaded_.model.get(), host->kv_cache_.get(),
                                   host->loaded_.tokenizer.get(), host->metrics_.get());

@@ -26,11 +26,18 @@ class RegularFile {
   int64_t size() const { return size_; }
 
   // Reads exactly `size` bytes at `offset`. DATA_LOSS, naming file and offset, if the file has
-  // become shorter or the disk fails.
+  // become shorter or the disk fails. A large piece that the page cache does not hold is read past
+  // it, where the file system can: that spares the kernel a copy and a page for every one that is
+  // read once and never again.
   absl::Status Read(int64_t offset, int64_t size, void* out) const;
 
  private:
   RegularFile() = default;
+  // Whether the page cache holds most of a range. To those who neither own nor may write the file
+  // the kernel always says yes.
+  bool IsCached(int64_t offset, int64_t size) const;
+  // How many bytes from `offset` were read past the page cache: 0 where that cannot be done.
+  int64_t ReadDirectly(int64_t offset, int64_t size, char* out) const;
 
   std::string path_;
   int fd_ = -1;

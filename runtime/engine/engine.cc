@@ -37,7 +37,8 @@ Engine::Engine(const SchedulerOptions& options, Model* model, KvCache* cache,
       // The last token is never computed, so it needs no place in the cache.
       max_length_(static_cast<int32_t>(std::min<int64_t>(
           model->config().max_context, int64_t{cache->num_blocks()} * KvCache::kBlockSize + 1))),
-      allocator_(cache->num_blocks()) {
+      allocator_(cache->num_blocks()),
+      scratch_(options.pool != nullptr ? options.pool->threads() : 1) {
   for (const int32_t id : model->config().eos_ids) {
     if (id >= 0 && id < vocab_size_) eos_ids_.push_back(id);
   }
@@ -237,19 +238,16 @@ void Engine::FinishStep(const std::vector<BatchEntry>& batch, const ForwardOutpu
   }
   metrics_->OnStep(report);
 
-  absl::Span<const float> logits = output.logits;
+  std::vector<Drawn> drawn = DrawAll(batch, output.logits);
   for (size_t i = 0; i < batch.size(); ++i) {
-    const auto& [sequence, tokens, rows, phase] = batch[i];
-    const absl::Span<const float> own =
-        logits.first(size_t{1} * rows * model_->config().vocab_size);
-    logits.remove_prefix(own.size());
+    Sequence* const sequence = batch[i].sequence;
     // One choice that fails ends the whole request, choices later in the batch included.
     if (sequence->state != Sequence::State::kRunning) continue;
-    sequence->ffn_tokens += tokens;
+    sequence->ffn_tokens += batch[i].tokens;
     if (i < output.ffn.active_by_chunk.size()) {
       sequence->ffn_active += output.ffn.active_by_chunk[i];
     }
-    Advance(sequence, tokens, own, now);
+    Advance(sequence, batch[i].tokens, std::move(drawn[i]), now);
   }
 }
 

@@ -82,8 +82,18 @@ class Engine {
   void GrowBlocks(Sequence* sequence);
   void FreeBlocks(Sequence* sequence);
 
-  // Takes the results of the next `tokens` tokens: `logits` [rows, model's vocabulary].
-  void Advance(Sequence* sequence, int32_t tokens, absl::Span<const float> logits, absl::Time now);
+  // What the logits of one sequence give.
+  struct Drawn {
+    absl::Status status;
+    std::vector<TokenInfo> prompt_infos;  // the next ones
+    TokenInfo token;                      // unless part of the prompt is still to be computed
+  };
+  // `logits` [rows, model's vocabulary] of the entry. Changes the sequence's sampler alone, so that
+  // entries can be drawn in parallel.
+  Drawn Draw(const BatchEntry& entry, absl::Span<const float> logits, SamplerScratch* scratch);
+  std::vector<Drawn> DrawAll(const std::vector<BatchEntry>& batch, absl::Span<const float> logits);
+  // Takes the results of the next `tokens` tokens.
+  void Advance(Sequence* sequence, int32_t tokens, Drawn drawn, absl::Time now);
   void RegisterFullBlocks(Sequence* sequence);
   void FinishPrompt(Sequence* sequence);
   void AcceptToken(Sequence* sequence, TokenInfo info, absl::Time now);
@@ -104,7 +114,7 @@ class Engine {
   std::vector<int32_t> eos_ids_;
 
   BlockAllocator allocator_;
-  SamplerScratch scratch_;
+  std::vector<SamplerScratch> scratch_;  // by thread
   std::map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
   SequenceSet waiting_;
   SequenceSet running_;

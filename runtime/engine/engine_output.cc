@@ -1,6 +1,7 @@
 // The second half of a step: from logits to tokens, text and the end of requests.
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,34 +9,68 @@
 
 namespace lacuna {
 
-void Engine::Advance(Sequence* sequence, int32_t tokens, absl::Span<const float> logits,
-                     absl::Time now) {
-  ActiveRequest* const request = sequence->request;
+Engine::Drawn Engine::Draw(const BatchEntry& entry, absl::Span<const float> logits,
+                           SamplerScratch* scratch) {
+  Sequence& sequence = *entry.sequence;
+  const GenerationRequest& spec = sequence.request->spec;
   const size_t width = model_->config().vocab_size;
-  sequence->computed += tokens;
-  if (options_.prefix_cache) RegisterFullBlocks(sequence);
-
-  // Row r belongs to position computed - rows + r.
-  for (size_t row = 0; sequence->collects_prompt_infos() && row * width < logits.size(); ++row) {
-    const int32_t next = request->spec.prompt[request->prompt_infos.size()];
-    absl::StatusOr<TokenInfo> info = DescribeToken(logits.subspan(row * width, vocab_size_), next,
-                                                   request->spec.prompt_logprobs, &scratch_);
-    if (!info.ok()) return EndRequest(request, info.status());
-    request->prompt_infos.push_back(*std::move(info));
+  Drawn drawn;
+  // Row r belongs to position computed + tokens - rows + r.
+  if (sequence.collects_prompt_infos()) {
+    absl::Span<const int32_t> left =
+        absl::MakeConstSpan(spec.prompt).subspan(sequence.request->prompt_infos.size());
+    left = left.first(std::min(left.size(), logits.size() / width));
+    for (size_t row = 0; row < left.size(); ++row) {
+      absl::StatusOr<TokenInfo> info = DescribeToken(logits.subspan(row * width, vocab_size_),
+                                                     left[row], spec.prompt_logprobs, scratch);
+      if (!info.ok()) return {.status = info.status()};
+      drawn.prompt_infos.push_back(*std::move(info));
+    }
   }
-  if (sequence->uncomputed() > 0) return;
+  if (sequence.uncomputed() > entry.tokens) return drawn;
 
-  if (sequence->generated() == 0) FinishPrompt(sequence);
   std::vector<int32_t> banned;
-  const StoppingParams& stopping = request->spec.stopping;
-  if (sequence->generated() < stopping.min_tokens) {
-    banned = stopping.stop_token_ids;
-    if (!stopping.ignore_eos) banned.insert(banned.end(), eos_ids_.begin(), eos_ids_.end());
+  if (sequence.generated() < spec.stopping.min_tokens) {
+    banned = spec.stopping.stop_token_ids;
+    if (!spec.stopping.ignore_eos) banned.insert(banned.end(), eos_ids_.begin(), eos_ids_.end());
   }
   absl::StatusOr<TokenInfo> info =
-      sequence->sampler.Sample(logits.last(width).first(vocab_size_), banned, &scratch_);
-  if (!info.ok()) return EndRequest(request, info.status());
-  AcceptToken(sequence, *std::move(info), now);
+      sequence.sampler.Sample(logits.last(width).first(vocab_size_), banned, scratch);
+  if (!info.ok()) return {.status = info.status()};
+  drawn.token = *std::move(info);
+  return drawn;
+}
+
+std::vector<Engine::Drawn> Engine::DrawAll(const std::vector<BatchEntry>& batch,
+                                           absl::Span<const float> logits) {
+  std::vector<absl::Span<const float>> own(batch.size());
+  for (size_t i = 0; i < batch.size(); ++i) {
+    own[i] = logits.first(size_t{1} * batch[i].logits * model_->config().vocab_size);
+    logits.remove_prefix(own[i].size());
+  }
+  std::vector<Drawn> drawn(batch.size());
+  const auto draw = [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t i = begin; i < end; ++i) drawn[i] = Draw(batch[i], own[i], &scratch_[thread]);
+  };
+  const auto n = static_cast<int64_t>(batch.size());
+  if (options_.pool != nullptr) {
+    options_.pool->ParallelFor(n, 1, draw);
+  } else {
+    draw(0, n, 0);
+  }
+  return drawn;
+}
+
+void Engine::Advance(Sequence* sequence, int32_t tokens, Drawn drawn, absl::Time now) {
+  ActiveRequest* const request = sequence->request;
+  sequence->computed += tokens;
+  if (options_.prefix_cache) RegisterFullBlocks(sequence);
+  if (!drawn.status.ok()) return EndRequest(request, drawn.status);
+  std::move(drawn.prompt_infos.begin(), drawn.prompt_infos.end(),
+            std::back_inserter(request->prompt_infos));
+  if (sequence->uncomputed() > 0) return;
+  if (sequence->generated() == 0) FinishPrompt(sequence);
+  AcceptToken(sequence, std::move(drawn.token), now);
 }
 
 void Engine::RegisterFullBlocks(Sequence* sequence) {

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "kernels/base/thread_pool.h"
 #include "runtime/engine/clock.h"
 #include "runtime/engine/engine_metrics.h"
 #include "runtime/engine/request.h"
@@ -22,6 +23,8 @@ struct SchedulerOptions {
   int32_t max_step_tokens = 512;  // tokens of one step, prefill chunks included
   bool prefix_cache = true;
   FfnMode ffn_mode = FfnMode::kAuto;  // the operator's; kAuto leaves it to the requests
+  // The model's threads, which draw the tokens of a step; null: the engine thread does. Borrowed.
+  ThreadPool* pool = nullptr;
 };
 
 using RequestId = uint64_t;  // made by the scheduler, never reused

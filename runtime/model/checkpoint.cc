@@ -23,8 +23,9 @@ namespace {
 constexpr int64_t kMaxIndexBytes = int64_t{16} << 20;
 // Each shard holds a descriptor; the default limit of a process is 1024 of them.
 constexpr size_t kMaxShards = 512;
-// Elements that are converted at a time: 256 KiB of float32 stays in the second-level cache.
-constexpr int64_t kChunk = 64 * 1024;
+// Elements that are converted at a time: at most 1 MiB stays in the second-level cache, and is a
+// large read to RegularFile.
+constexpr int64_t kChunk = 256 * 1024;
 
 bool Exists(const std::string& path) {
   struct stat info;

@@ -13,8 +13,8 @@
 namespace lacuna {
 namespace {
 
-// More graphs than any server needs: each bucket with its paths forced or chosen. Beyond that the
-// oldest choices are of no use any more.
+// More than each bucket with its paths forced or chosen. Beyond that, choices have changed so often
+// that most graphs are of no use any more.
 constexpr size_t kMaxGraphs = 64;
 
 int64_t Groups(int64_t tokens) { return (tokens + kMaxBucket - 1) / kMaxBucket; }
@@ -93,21 +93,20 @@ absl::StatusOr<const CudaGraph*> CudaModel::FindGraph(const CudaPass& pass,
                                                       absl::Span<const FfnDecision> decisions,
                                                       const KvCache& cache) {
   const std::pair<const std::byte*, int32_t> of_cache = {cache.layer(0).keys, cache.num_blocks()};
-  if (of_cache != graph_cache_ || graphs_.size() >= kMaxGraphs) graphs_.clear();
+  if (of_cache != graph_cache_) graphs_.clear();
   graph_cache_ = of_cache;
-  std::vector<bool> sparse;
-  for (const FfnDecision& d : decisions) sparse.push_back(d.path == FfnPath::kSparse);
-  CudaGraph& graph = graphs_[{pass.tokens, sparse}];
-  if (graph.empty()) {
-    absl::StatusOr<CudaGraph> captured = CudaGraph::Capture(stream_, [&] {
-      EnqueuePass(pass, decisions, cache);
-      EnqueueLogits(0, pass.logit_rows);
-    });
-    if (!captured.ok()) return captured.status();
-    graph = *std::move(captured);
-    ++captures_;
-  }
-  return &graph;
+  std::pair<int64_t, std::vector<bool>> key = {pass.tokens, {}};
+  for (const FfnDecision& d : decisions) key.second.push_back(d.path == FfnPath::kSparse);
+  const auto known = graphs_.find(key);
+  if (known != graphs_.end()) return &known->second;
+  if (graphs_.size() >= kMaxGraphs) graphs_.clear();
+  absl::StatusOr<CudaGraph> captured = CudaGraph::Capture(stream_, [&] {
+    EnqueuePass(pass, decisions, cache);
+    EnqueueLogits(0, pass.logit_rows);
+  });
+  if (!captured.ok()) return captured.status();
+  ++captures_;
+  return &graphs_.emplace(std::move(key), *std::move(captured)).first->second;
 }
 
 void CudaModel::EnqueuePass(const CudaPass& pass, absl::Span<const FfnDecision> decisions,

@@ -186,7 +186,7 @@ absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSo
       std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : AvailableCpus());
   const bool sketch = options.predictor == "sketch";
   absl::StatusOr<ModelWeights> weights = ModelWeights::Load(
-      config, source, *dtype, sketch, **kernels, loaded.pool.get(), options.progress);
+      config, source, *dtype, sketch, **kernels, loaded.pool->threads(), options.progress);
   if (!weights.ok()) return weights.status();
   if (!device->fallback.empty()) loaded.warnings.push_back(device->fallback);
   if (device->gpu >= 0) {

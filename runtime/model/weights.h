@@ -10,7 +10,6 @@
 #include "absl/status/statusor.h"
 #include "kernels/base/aligned_buffer.h"
 #include "kernels/base/kernel_table.h"
-#include "kernels/base/thread_pool.h"
 #include "runtime/model/model_config.h"
 
 namespace lacuna {
@@ -109,19 +108,20 @@ struct ModelWeights {
   // Of those, the FFNs'.
   int64_t ffn_bytes() const;
 
-  // What bytes() will be; and the most that Load takes while it quantizes on so many threads.
+  // What bytes() will be; and the most that Load takes while it quantizes for so many threads.
   static int64_t BytesFor(const ModelConfig& config, DType dtype, bool sketch);
   static int64_t LoadingBytes(const ModelConfig& config, const WeightSource& source, DType dtype,
                               bool sketch, int threads);
 
-  // Reads layer by layer on the threads of `pool`; int8 and int4 weights are quantized on the way.
-  // With `sketch`, makes sketches of the gates too.
+  // Reads tensor by tensor, layer by layer, on twice as many threads of its own as `threads`, those
+  // that compute; int8 and int4 weights are quantized on the way. With `sketch`, makes sketches of
+  // the gates too.
   // `progress` is called on the calling thread with growing shares in [0, 1], at last 1; may be
   // empty. First error wins. RESOURCE_EXHAUSTED, before anything is read, if the machine has less
   // memory available than LoadingBytes.
   static absl::StatusOr<ModelWeights> Load(const ModelConfig& config, const WeightSource& source,
                                            DType dtype, bool sketch, const KernelTable& kernels,
-                                           ThreadPool* pool,
+                                           int threads,
                                            const std::function<void(double)>& progress);
 };
 

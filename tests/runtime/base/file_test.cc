@@ -1,8 +1,10 @@
 #include "runtime/base/file.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "absl/strings/str_cat.h"
 #include "tests/runtime/base/testing.h"
 
 namespace lacuna {
@@ -52,6 +54,54 @@ TEST(File, FileThatShrinksAfterOpenIsDataLoss) {
   EXPECT_TRUE(file->Read(0, 600, buffer).ok());
   EXPECT_TRUE(IsError(file->Read(500, 200, buffer), absl::StatusCode::kDataLoss,
                       path + " ends at byte 600, 100 bytes short"));
+}
+
+// Large pieces that are not in the page cache go another way.
+class UncachedFile : public ::testing::Test {
+ protected:
+  UncachedFile() : contents_(5'000'003, '\0') {
+    uint32_t state = 1;
+    for (char& c : contents_) c = static_cast<char>((state = state * 1664525 + 1013904223) >> 24);
+    path_ = dir_.Write("f", contents_);
+    DropFromPageCache();
+  }
+  void DropFromPageCache() {
+    const int fd = open(path_.c_str(), O_RDONLY);
+    EXPECT_EQ(fsync(fd), 0);
+    EXPECT_EQ(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    close(fd);
+  }
+
+  const TempDir dir_;
+  std::string contents_;
+  std::string path_;
+};
+
+TEST_F(UncachedFile, IsReadAtAnyOffsetAndLength) {
+  const absl::StatusOr<RegularFile> file = RegularFile::Open(path_);
+  ASSERT_TRUE(file.ok()) << file.status();
+  const auto size = static_cast<int64_t>(contents_.size());
+  const int64_t mib = 1 << 20;
+  for (const int64_t offset : {int64_t{0}, int64_t{1}, int64_t{4095}, int64_t{4096}, mib + 7}) {
+    for (const int64_t length : {mib, mib + 1, 2 * mib + 4095, size - offset}) {
+      DropFromPageCache();
+      std::string out(length, '\0');
+      ASSERT_TRUE(file->Read(offset, length, out.data()).ok());
+      EXPECT_EQ(out, contents_.substr(offset, length)) << offset << " " << length;
+    }
+  }
+}
+
+TEST_F(UncachedFile, ThatHasShrunkIsDataLossAtItsEnd) {
+  const absl::StatusOr<RegularFile> file = RegularFile::Open(path_);
+  ASSERT_TRUE(file.ok());
+  for (const int64_t length : {4'000'001, 2'097'152}) {
+    ASSERT_EQ(truncate(path_.c_str(), length), 0);
+    DropFromPageCache();
+    std::string out(4'500'000, '\0');
+    EXPECT_TRUE(IsError(file->Read(100, 4'500'000, out.data()), absl::StatusCode::kDataLoss,
+                        absl::StrCat(path_, " ends at byte ", length)));
+  }
 }
 
 TEST(File, ReadFileRefusesMoreThanItsLimit) {

@@ -74,11 +74,12 @@ TEST_P(RealModelTest, TheTestTellsRequestsApart) {
   EXPECT_EQ(alone_[2]->prompt_infos().size(), requests_[2].prompt.size());
 }
 
-TEST_P(RealModelTest, BatchMatesAndChunksDoNotMatter) {
+TEST_P(RealModelTest, BatchMatesChunksAndThreadsThatDrawDoNotMatter) {
   for (const int32_t max_step_tokens : {7, 64, 512}) {
     SchedulerOptions options;
     options.max_step_tokens = max_step_tokens;
     options.prefix_cache = false;
+    options.pool = model_->pool();
     SchedulerHarness h(options, model_->model(), kEnough);
     RunBatch(&h);
     EXPECT_EQ(h.metrics.preemptions, 0);

@@ -132,6 +132,8 @@ TEST(SchedulerThreadTest, ManyClientsSubmitCancelAndWatch) {
   options.max_concurrent = 6;
   options.max_queue = 6;
   options.max_step_tokens = 24;
+  ThreadPool pool(2);
+  options.pool = &pool;
   EngineHarness h(options, 12, 100, Clock::Real());
   h.scheduler->Start();
   constexpr int kClients = 8;

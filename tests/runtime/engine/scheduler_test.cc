@@ -148,12 +148,14 @@ TEST(SchedulerTest, OutputDoesNotDependOnChunksBatchOrPrefixCache) {
     h.RunAll();
     alone.push_back(sink->tokens());
   }
+  ThreadPool pool(3);
   for (const int32_t max_step_tokens : {1, 7, 64, 512}) {
     for (const int32_t num_blocks : {10, 200}) {
       for (const bool prefix_cache : {false, true}) {
         SchedulerOptions options;
         options.max_step_tokens = max_step_tokens;
         options.prefix_cache = prefix_cache;
+        options.pool = max_step_tokens < 64 ? &pool : nullptr;
         EngineHarness h(options, num_blocks);
         for (int repeat = 0; repeat < 2; ++repeat) {
           std::vector<std::shared_ptr<RecordingSink>> sinks;

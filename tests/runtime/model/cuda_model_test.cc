@@ -13,6 +13,9 @@
 
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cuda/cuda_device.h"
+#include "runtime/model/checkpoint.h"
+#include "runtime/model/checkpoint_source.h"
+#include "runtime/model/load_model.h"
 #include "runtime/model/make_cuda_model.h"
 #include "tests/runtime/base/testing.h"
 #include "tests/runtime/engine/engine_harness.h"
@@ -47,9 +50,8 @@ struct GpuModel {
 };
 
 ModelWeights LoadWeights(const ModelConfig& config, DType dtype) {
-  ThreadPool pool(1);
   return ModelWeights::Load(config, RandomSource(config), dtype, false,
-                            *SupportedCpuKernels().back(), &pool, nullptr)
+                            *SupportedCpuKernels().back(), 1, nullptr)
       .value();
 }
 
@@ -109,11 +111,11 @@ TEST_P(CudaModelParity, AgreesWithTheCpuInPrefillAndDecode) {
   // A value that crosses FATReLU's threshold jumps by the threshold.
   const bool jumps = architecture.config.activation.kind == ActivationKind::kFatRelu;
   const double tolerance = Tolerance(dtype) * (jumps && dtype != DType::kF32 ? 5 : 1);
-  const std::vector<int32_t> tokens = RandomTokens(24, kVocab, 1);
-  const std::vector<float> cpu = OnCpu(architecture.config, dtype)->Logits(tokens, 24);
+  const std::vector<int32_t> tokens = RandomTokens(18, kVocab, 1);
+  const std::vector<float> cpu = OnCpu(architecture.config, dtype)->Logits(tokens, 18);
   GpuModel gpu = OnGpu(architecture.config, dtype);
   for (const FfnMode mode : {FfnMode::kDense, FfnMode::kSparse}) {
-    EXPECT_LT(Difference(gpu.Logits(tokens, 24, mode), cpu), tolerance) << FfnModeName(mode);
+    EXPECT_LT(Difference(gpu.Logits(tokens, 18, mode), cpu), tolerance) << FfnModeName(mode);
   }
   EXPECT_EQ(gpu.model->captures(), 0);
   EXPECT_LT(Difference(gpu.Logits(tokens, 1), cpu), tolerance) << "token by token";
@@ -304,6 +306,53 @@ TEST(CudaModel, SaysWhereItIs) {
   EXPECT_EQ(facts.step_weight_bytes, cpu->model()->facts().step_weight_bytes);
   EXPECT_EQ(facts.ffn_weight_bytes, cpu->model()->facts().ffn_weight_bytes);
   EXPECT_GT(gpu.model->AvailableBytes(), 0);
+}
+
+TEST(CudaModel, IsWhatDeviceCudaLoads) {
+  const ModelConfig config = Relu();
+  LoadOptions options;
+  options.weights = "f32";
+  options.threads = 1;
+  options.device = "cuda";
+  const auto loaded = BuildModel(config, RandomSource(config), options);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->model->facts().device, "cuda:0");
+  EXPECT_THAT(loaded->warnings, ::testing::IsEmpty());
+  const auto cache = loaded->model->CreateKvCache(TestModel::kBlocks);
+  ASSERT_TRUE(cache.ok()) << cache.status();
+  const std::vector<int32_t> tokens = RandomTokens(3, kVocab, 1);
+  EXPECT_LT(Difference(LogitsOf(loaded->model.get(), cache->get(), tokens, 3),
+                       OnCpu(config, DType::kF32)->Logits(tokens, 3)),
+            1e-4);
+  options.predictor = "sketch";
+  EXPECT_TRUE(IsError(BuildModel(config, RandomSource(config), options).status(),
+                      absl::StatusCode::kUnimplemented, "it needs --device=cpu"));
+}
+
+// Of real widths: rows of several vectors and blocks.
+TEST(CudaModel, RunsTheDefaultModelAsTheCpuDoes) {
+  LoadOptions options;
+  options.path = LACUNA_SOURCE_DIR "/models/lacuna-novels-3m";
+  options.weights = "f32";
+  options.threads = 1;
+  options.device = "cpu";
+  const auto cpu = LoadModel(options);
+  ASSERT_TRUE(cpu.ok()) << cpu.status();
+  const auto source =
+      CheckpointSource::Create(cpu->model->config(), Checkpoint::Open(options.path).value());
+  ASSERT_TRUE(source.ok()) << source.status();
+  ModelWeights weights = ModelWeights::Load(cpu->model->config(), **source, DType::kF32, false,
+                                            *SupportedCpuKernels().back(), 1, nullptr)
+                             .value();
+  const auto gpu = CudaModel::Create(cpu->model->config(), std::move(weights), 0);
+  ASSERT_TRUE(gpu.ok()) << gpu.status();
+  const std::vector<int32_t> tokens = cpu->tokenizer->Encode("It was a dark", true).value();
+  const auto cpu_cache = cpu->model->CreateKvCache(TestModel::kBlocks).value();
+  const auto gpu_cache = (*gpu)->CreateKvCache(TestModel::kBlocks).value();
+  const int count = static_cast<int>(tokens.size());
+  EXPECT_LT(Difference(LogitsOf(gpu->get(), gpu_cache.get(), tokens, count),
+                       LogitsOf(cpu->model.get(), cpu_cache.get(), tokens, count)),
+            1e-4);
 }
 
 TEST(CudaModel, GivesItsMemoryBack) {

@@ -22,7 +22,7 @@ Density Measure(double sparsity, int batch) {
   const ModelConfig config = SyntheticConfig(shape);
   ThreadPool pool(1);
   auto weights = ModelWeights::Load(config, *MakeSyntheticSource(config, sparsity, 1), DType::kBf16,
-                                    false, *SupportedCpuKernels().back(), &pool, nullptr);
+                                    false, *SupportedCpuKernels().back(), pool.threads(), nullptr);
   TransformerModel model(config, *std::move(weights), SupportedCpuKernels().back(), &pool);
   auto cache = KvCache::Create(config, batch, DType::kF32);
   std::vector<int32_t> blocks(batch);

@@ -33,7 +33,7 @@ std::unique_ptr<TestModel> TestModel::Make(const ModelConfig& config, const Weig
   std::unique_ptr<TestModel> test(new TestModel);
   test->pool_ = std::make_unique<ThreadPool>(threads);
   ModelWeights weights = ValueOrDie(
-      ModelWeights::Load(config, source, dtype, sketch, *kernels, test->pool_.get(), nullptr));
+      ModelWeights::Load(config, source, dtype, sketch, *kernels, test->pool_->threads(), nullptr));
   test->model_ =
       std::make_unique<TransformerModel>(config, std::move(weights), kernels, test->pool_.get());
   test->cache_ = ValueOrDie(KvCache::Create(config, kBlocks, test->model_->facts().kv_type));

@@ -33,6 +33,7 @@ class TestModel {
                                                   int threads,
                                                   const KernelTable* kernels = nullptr);
 
+  ThreadPool* pool() const { return pool_.get(); }
   TransformerModel* model() { return model_.get(); }
   KvCache* cache() { return cache_.get(); }
   // `count` block tables of `blocks` blocks each, disjoint and in no particular order.
