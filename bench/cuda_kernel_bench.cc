@@ -122,25 +122,26 @@ class CudaKernelBench {
  private:
   // The up and down steps of one token by themselves.
   void PaperOperators(int64_t active) {
-    std::vector<int32_t> list;
-    for (int64_t j = 0; j < options_.neurons; ++j) {
-      if (is_active_[j]) list.push_back(static_cast<int32_t>(j));
-    }
-    const DeviceBuffer device_list = ToDevice(list);
-    const DeviceBuffer size = ToDevice(std::vector<int32_t>{static_cast<int32_t>(active)});
+    std::vector<uint8_t> bits(CeilDiv(options_.neurons, 16) * 4, 0);
     std::vector<float> gates(options_.neurons, 0.0f);
-    for (const int32_t j : list) gates[j] = 0.01f;
+    for (int64_t j = 0; j < options_.neurons; ++j) {
+      if (!is_active_[j]) continue;
+      bits[j / 4] |= static_cast<uint8_t>(1 << j % 4);
+      gates[j] = 0.01f;
+    }
+    const DeviceBuffer marks = ToDevice(bits);
     const DeviceBuffer gate = ToDevice(gates);
     const int multiprocessors = ValueOrDie(GetCudaDeviceInfo()).multiprocessors;
     const DeviceBuffer partial =
         ValueOrDie(DeviceBuffer::Allocate(multiprocessors * options_.hidden * 4));
-    const NeuronValues values{values_.as<float>(), options_.neurons, 1, 1};
+    const CudaFfnCounts counts{counts_.as<int32_t>(), counts_.as<int32_t>() + 1,
+                               counts_.as<int32_t>() + 2};
     const double row = static_cast<double>(RowBytes(dtype_, options_.hidden));
     const double bytes = 2 * row * static_cast<double>(active);
     Report("up and down", 1, bytes, [&](int64_t layer) {
-      UpDown(stream_, x_.data(), Weights(layer).up, Weights(layer).down,
-             {device_list.as<int32_t>(), size.as<int32_t>()}, false, values, nullptr,
-             multiprocessors, partial.as<float>(), y_.as<float>());
+      UpDown(stream_, x_.data(), Weights(layer).up, Weights(layer).down, marks.as<uint8_t>(), false,
+             values_.as<float>(), nullptr, multiprocessors, partial.as<float>(), y_.as<float>(),
+             counts);
     });
     Report("the paper's up", 1, bytes / 2, [&](int64_t layer) {
       PaperUp(stream_, gate.as<float>(), x_.as<float>(), Weights(layer).up, values_.as<float>());
