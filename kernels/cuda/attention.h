@@ -42,7 +42,9 @@ void DecodeAttention(CudaStream& stream, const CudaAttentionArgs& args, int64_t 
 // consecutive positions read each key and value once for up to kTileTokens of them.
 // tile_begins: [num_tiles + 1], ascending, on the device: tile i is the tokens from tile_begins[i]
 // to tile_begins[i + 1] - 1, at most kTileTokens and all of one sequence (an empty tile is nothing
-// to do). Tokens outside of all tiles are left alone.
+// to do). Tokens outside of all tiles are left alone. Over a bf16 cache, heads of up to 128
+// elements take tensor cores, which leave out less than 2^-16 of each query's element and of each
+// weight.
 inline constexpr int64_t kTileTokens = 16;
 void PrefillAttention(CudaStream& stream, const CudaAttentionArgs& args, const int32_t* tile_begins,
                       int64_t num_tiles);

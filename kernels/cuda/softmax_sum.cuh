@@ -5,16 +5,10 @@
 
 #include <cstdint>
 
-#include "kernels/base/kernel_table.h"
+#include "kernels/cuda/attention_common.cuh"
 #include "kernels/cuda/warp.cuh"
 
 namespace lacuna {
-
-// 2^(of - max): what a sum whose largest score is `of` weighs in one whose largest is `max`. An
-// empty sum (-infinity) weighs nothing, in an empty sum too.
-__device__ __forceinline__ float Weight(float of, float max) {
-  return of == -INFINITY ? 0.0f : exp2f(of - max);
-}
 
 // 8 neighbouring elements of a row of keys or values, as loaded.
 template <class T>
@@ -97,9 +91,7 @@ class SoftmaxSum {
         keys[u].Clear();
         values[u].Clear();
         if (position >= end || !has_elements) continue;
-        const unsigned block_size = static_cast<unsigned>(kv.block_size);
-        const unsigned block = static_cast<unsigned>(position) / block_size;
-        const int64_t row = kv.Offset(table[block], kv_head, position - block * block_size);
+        const int64_t row = RowOffset(kv, table, kv_head, position);
         keys[u].Load(kv.keys + row, Lane());
         values[u].Load(kv.values + row, Lane());
       }
