@@ -34,7 +34,7 @@ struct UpDownArgs {
   float* values;
   bool relu;
   CudaFfnCounts counts;
-  int list_room;        // for the neurons of a block
+  int64_t list_room;    // for the neurons of a block
   int threads_per_row;  // a multiple of 32; a group of so many threads takes a neuron at a time
   float* partial;       // [blocks, cols]
 };
