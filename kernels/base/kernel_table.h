@@ -25,18 +25,29 @@ struct KvView {
   }
 };
 
-// Attention of one token: all query heads that share one key/value head.
+// Attention of consecutive tokens of one sequence: all query heads that share one key/value head.
 struct AttentionArgs {
-  const float* q = nullptr;              // [group, head_dim]
-  float* out = nullptr;                  // [group, head_dim]
-  int64_t group = 0;                     // query heads per key/value head
-  int64_t kv_head = 0;                   // which key/value head
-  int64_t context = 0;                   // attend to positions first .. context - 1
+  const float* q = nullptr;  // [tokens, group, head_dim], a token's q_stride floats after another's
+  float* out = nullptr;      // [tokens, group, head_dim], by out_stride
+  int64_t q_stride = 0;
+  int64_t out_stride = 0;
+  int64_t tokens = 1;
+  int64_t group = 0;    // query heads per key/value head
+  int64_t kv_head = 0;  // which key/value head
+  // Token t attends to positions first .. context + t - 1.
+  int64_t context = 0;
   int64_t first = 0;                     // > 0 with a sliding window
   const int32_t* block_table = nullptr;  // position p lives in block block_table[p / block_size]
   KvView kv;
-  float scale = 1.0f;       // usually 1 / sqrt(head_dim)
-  float* scores = nullptr;  // scratch, at least group * (context - first + 16) floats
+  float scale = 1.0f;        // usually 1 / sqrt(head_dim)
+  float* scratch = nullptr;  // [ScratchFloats()]
+
+  // Floats from one query's scores to the next one's: the last may be overwritten up to a vector.
+  [[gnu::always_inline]] int64_t ScoreStride() const { return context + tokens - first + 16; }
+  // For scores, queries and sums of all heads.
+  [[gnu::always_inline]] int64_t ScratchFloats() const {
+    return tokens * group * (ScoreStride() + 2 * kv.head_dim);
+  }
 };
 
 // What one token takes of a list of rows: the sum over i in [0, n) of a[i] * rows[index[i]].
@@ -121,7 +132,8 @@ struct KernelTable {
   // Hugging Face "rotate half" convention). cos and sin: [head_dim / 2] for this position.
   void (*rope)(float* x, const float* cos, const float* sin, int64_t heads, int64_t head_dim);
 
-  // softmax(scale * q . k) . v, see AttentionArgs. Positions are visited in ascending order.
+  // softmax(scale * q . k) . v, see AttentionArgs. Positions are visited in ascending order. A
+  // token's result is that of the token alone, bit for bit.
   void (*attention)(const AttentionArgs& args);
 
   // y[i] += scale * x[i].

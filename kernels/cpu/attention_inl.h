@@ -28,39 +28,63 @@ struct AttentionKernel {
   template <class W>
   static void AttentionOver(const AttentionArgs& args) {
     const int64_t dim = args.kv.head_dim;
-    const int64_t n = args.context - args.first;
-    const int64_t stride = (n + V::kLanes - 1) / V::kLanes * V::kLanes;
-    ForRuns(args, args.kv.keys, [&](int64_t i, const void* const* rows, int64_t count) {
-      DotKernels<V>::template Dots<W>(args.q, dim, args.group, rows, count, dim, args.scores + i,
-                                      stride);
-    });
-    for (int64_t g = 0; g < args.group; ++g) {
-      Softmax(args.scale, n, args.scores + g * stride);
-      ForVectors<V>(dim, [&](int64_t i, int64_t m)
-                             LACUNA_INLINE_LAMBDA { StoreN<V>(args.out + g * dim + i, m, F{}); });
+    const int64_t stride = args.ScoreStride();
+    const int64_t queries = args.tokens * args.group;
+    float* const scores = args.scratch;
+    float* const q = scores + queries * stride;
+    float* const out = q + queries * dim;
+    for (int64_t t = 0; t < args.tokens; ++t) {
+      __builtin_memcpy(q + t * args.group * dim, args.q + t * args.q_stride,
+                       args.group * dim * sizeof(float));
     }
-    ForRuns(args, args.kv.values, [&](int64_t i, const void* const* rows, int64_t count) {
-      AxpyKernels<V>::template Axpys<W>(args.scores + i, stride, args.group, rows, count, dim, 0,
-                                        dim, args.out, dim);
-    });
+    __builtin_memset(out, 0, queries * dim * sizeof(float));
+    // Scores of positions that some of the tokens do not attend to are computed, and left unused.
+    const int64_t end = args.context + args.tokens - 1;
+    ForRuns(args, args.kv.keys, args.first, end,
+            [&](int64_t p, const void* const* rows, int64_t n) {
+              DotKernels<V>::template Dots<W>(q, dim, queries, rows, n, dim,
+                                              scores + p - args.first, stride);
+            });
+    for (int64_t i = 0; i < queries; ++i) {
+      Softmax(args.scale, args.context + i / args.group - args.first, scores + i * stride);
+    }
+    const auto add_values = [&](int64_t first_query, int64_t count, int64_t begin, int64_t stop) {
+      ForRuns(args, args.kv.values, begin, stop,
+              [&](int64_t p, const void* const* rows, int64_t n) {
+                AxpyKernels<V>::template Axpys<W>(scores + first_query * stride + p - args.first,
+                                                  stride, count, rows, n, dim, 0, dim,
+                                                  out + first_query * dim, dim);
+              });
+    };
+    add_values(0, queries, args.first, args.context);
+    for (int64_t t = 1; t < args.tokens; ++t) {
+      add_values(t * args.group, args.group, args.context, args.context + t);
+    }
+    for (int64_t t = 0; t < args.tokens; ++t) {
+      __builtin_memcpy(args.out + t * args.out_stride, out + t * args.group * dim,
+                       args.group * dim * sizeof(float));
+    }
   }
 
-  // Calls f(i, rows, count) for each run of positions first + i + [0, count) within one block, and
-  // within kRowBatch, ascending; `rows` are their vectors in `data`.
+  // Calls f(p, rows, n) for runs of positions p + [0, n) of [begin, end), n <= kRowBatch,
+  // ascending; `rows` are their vectors in `data`.
   template <class Function>
-  static LACUNA_INLINE void ForRuns(const AttentionArgs& args, const std::byte* data, Function f) {
+  static LACUNA_INLINE void ForRuns(const AttentionArgs& args, const std::byte* data, int64_t begin,
+                                    int64_t end, Function f) {
+    const int64_t bytes = RowBytes(args.kv.type, args.kv.head_dim);
     const void* rows[kRowBatch];
-    for (int64_t p = args.first; p < args.context;) {
-      const int64_t slot = p % args.kv.block_size;
-      int64_t count = args.kv.block_size - slot;
-      if (count > args.context - p) count = args.context - p;
-      if (count > kRowBatch) count = kRowBatch;
-      const int32_t block = args.block_table[p / args.kv.block_size];
-      const std::byte* row = data + args.kv.Offset(block, args.kv_head, slot);
-      const int64_t bytes = RowBytes(args.kv.type, args.kv.head_dim);
-      for (int64_t i = 0; i < count; ++i) rows[i] = row + i * bytes;
-      f(p - args.first, rows, count);
-      p += count;
+    int64_t n = 0;
+    for (int64_t p = begin; p < end; p += n) {
+      for (n = 0; p + n < end && n < kRowBatch;) {
+        const int64_t slot = (p + n) % args.kv.block_size;
+        const int32_t block = args.block_table[(p + n) / args.kv.block_size];
+        const std::byte* row = data + args.kv.Offset(block, args.kv_head, slot);
+        for (int64_t i = slot; i < args.kv.block_size && p + n < end && n < kRowBatch; ++i) {
+          rows[n++] = row;
+          row += bytes;
+        }
+      }
+      f(p, rows, n);
     }
   }
 

@@ -65,13 +65,14 @@ struct AxpyKernels {
     }
   }
 
-  // The same for T tokens and columns begin + [0, cols), prefetching the `ahead` rows after these.
+  // The same for T tokens and columns begin + [0, cols), prefetching rows [ahead_begin, ahead_end).
   template <class W, int T>
   static void AxpyColumns(const float* a, int64_t a_stride, const void* const* rows, int64_t n,
-                          int64_t ahead, int64_t begin, int64_t cols, float* y, int64_t y_stride) {
+                          int64_t ahead_begin, int64_t ahead_end, int64_t begin, int64_t cols,
+                          float* y, int64_t y_stride) {
     int64_t c = 0;
     for (; c + 4 * kLanes <= cols; c += 4 * kLanes) {
-      for (int64_t j = n; j < n + ahead; ++j) {
+      for (int64_t j = ahead_begin; j < ahead_end; ++j) {
         LACUNA_UNROLL
         for (int64_t i = 0; i < 4 * kLanes; i += 64 / sizeof(W)) {
           Prefetch<W>(rows[j], begin + c + i);
@@ -88,26 +89,29 @@ struct AxpyKernels {
   // AxpyColumns for `tokens` <= T.
   template <class W, int T>
   static LACUNA_INLINE void AxpyColumnsOf(const float* a, int64_t a_stride, int64_t tokens,
-                                          const void* const* rows, int64_t n, int64_t ahead,
-                                          int64_t begin, int64_t cols, float* y, int64_t y_stride) {
+                                          const void* const* rows, int64_t n, int64_t ahead_begin,
+                                          int64_t ahead_end, int64_t begin, int64_t cols, float* y,
+                                          int64_t y_stride) {
     if (tokens == T) {
-      return AxpyColumns<W, T>(a, a_stride, rows, n, ahead, begin, cols, y, y_stride);
+      return AxpyColumns<W, T>(a, a_stride, rows, n, ahead_begin, ahead_end, begin, cols, y,
+                               y_stride);
     }
     if constexpr (T > 1) {
-      AxpyColumnsOf<W, T - 1>(a, a_stride, tokens, rows, n, ahead, begin, cols, y, y_stride);
+      AxpyColumnsOf<W, T - 1>(a, a_stride, tokens, rows, n, ahead_begin, ahead_end, begin, cols, y,
+                              y_stride);
     }
   }
 
   // AxpyColumns for any number of tokens, in as few tiles as possible, of about the same size.
   template <class W>
   static void AxpyTokens(const float* a, int64_t a_stride, int64_t tokens, const void* const* rows,
-                         int64_t n, int64_t ahead, int64_t begin, int64_t cols, float* y,
-                         int64_t y_stride) {
+                         int64_t n, int64_t ahead_begin, int64_t ahead_end, int64_t begin,
+                         int64_t cols, float* y, int64_t y_stride) {
     int64_t t = 0;
     for (int64_t tiles = CeilDiv(tokens, kTileTokens); tiles > 0; --tiles) {
       const int64_t count = CeilDiv(tokens - t, tiles);
-      AxpyColumnsOf<W, kTileTokens>(a + t * a_stride, a_stride, count, rows, n, ahead, begin, cols,
-                                    y + t * y_stride, y_stride);
+      AxpyColumnsOf<W, kTileTokens>(a + t * a_stride, a_stride, count, rows, n, ahead_begin,
+                                    ahead_end, begin, cols, y + t * y_stride, y_stride);
       t += count;
     }
   }
@@ -239,12 +243,13 @@ struct AxpyKernels {
                     int64_t y_stride) {
     if constexpr (kFloat<W>) {
       if (tokens <= int64_t{2} * kTileTokens) {
+        const int64_t pass_bytes = kPassRows * (end - begin) * static_cast<int64_t>(sizeof(W));
+        const int64_t ahead = kPassRows * TilesAhead(pass_bytes);
         for (int64_t j = 0; j < n; j += kPassRows) {
           const int64_t m = n - j < kPassRows ? n - j : kPassRows;
-          const int64_t left = n - j - m;
-          const int64_t ahead = left < kPassRows ? left : kPassRows;
-          AxpyTokens<W>(a + j, a_stride, tokens, rows + j, m, ahead, begin, end - begin, y + begin,
-                        y_stride);
+          const int64_t left = n - j < ahead + kPassRows ? n - j : ahead + kPassRows;
+          AxpyTokens<W>(a + j, a_stride, tokens, rows + j, m, ahead, left, begin, end - begin,
+                        y + begin, y_stride);
         }
         return;
       }
@@ -259,7 +264,7 @@ struct AxpyKernels {
       const int64_t m = n - j < kPackRows ? n - j : kPackRows;
       ForPackedColumns(begin, end, [&](int64_t c, int64_t width) LACUNA_INLINE_LAMBDA {
         Pack<W>(rows + j, m, cols, c, width, &packed);
-        AxpyTokens<float>(a + j, a_stride, tokens, packed_rows, m, 0, 0, width, y + c, y_stride);
+        AxpyTokens<float>(a + j, a_stride, tokens, packed_rows, m, 0, 0, 0, width, y + c, y_stride);
       });
     }
   }

@@ -99,7 +99,8 @@ struct DotKernels {
                              int64_t y_stride) {
     for (; done + R <= n; done += R) {
       const void* const* row = rows + done;
-      const void* const* next = done + int64_t{2} * R <= n ? row + R : row;
+      const int64_t ahead = R * TilesAhead(R * k * static_cast<int64_t>(sizeof(W)));
+      const void* const* next = done + ahead + R <= n ? row + ahead : row;
       int64_t begin = 0;
       do {  // also once for k = 0, to write zeros
         const int64_t m = k - begin < kBlock ? k - begin : kBlock;

@@ -122,6 +122,12 @@ LACUNA_INLINE void Prefetch(const void* row, int64_t i) {
   }
 }
 
+// How many tiles of rows to fetch ahead, for tiles of some bytes: rows as short as keys and values
+// are done before memory answers. 4 KiB is more than a core takes in within the latency of memory.
+LACUNA_INLINE int64_t TilesAhead(int64_t bytes) {
+  return bytes > 0 && bytes < 4096 ? CeilDiv(4096, bytes) : 1;
+}
+
 // Fetches share `part` of `parts` of rows of some bytes into the L2 cache.
 LACUNA_INLINE void FetchRows(const void* const* rows, int64_t n, int64_t bytes, int64_t part,
                              int64_t parts) {

@@ -123,24 +123,25 @@ std::vector<double> Rope(const float* x, const float* cos, const float* sin, int
 
 std::vector<double> Attention(const AttentionArgs& args) {
   const int64_t dim = args.kv.head_dim;
-  std::vector<double> out(args.group * dim, 0.0);
-  for (int64_t g = 0; g < args.group; ++g) {
+  std::vector<double> out(args.tokens * args.group * dim, 0.0);
+  for (int64_t i = 0; i < args.tokens * args.group; ++i) {
+    const int64_t t = i / args.group;
+    const float* const q = args.q + t * args.q_stride + i % args.group * dim;
+    const auto offset = [&](int64_t p) {
+      return args.kv.Offset(args.block_table[p / args.kv.block_size], args.kv_head,
+                            p % args.kv.block_size);
+    };
     std::vector<double> weights;
     double total = 0, top = -INFINITY;
-    for (int64_t p = args.first; p < args.context; ++p) {
-      const int64_t offset = args.kv.Offset(args.block_table[p / args.kv.block_size], args.kv_head,
-                                            p % args.kv.block_size);
-      weights.push_back(args.scale *
-                        Dot(args.q + g * dim, args.kv.type, args.kv.keys + offset, dim));
+    for (int64_t p = args.first; p < args.context + t; ++p) {
+      weights.push_back(args.scale * Dot(q, args.kv.type, args.kv.keys + offset(p), dim));
       top = std::max(top, weights.back());
     }
     for (double& weight : weights) total += weight = std::exp(weight - top);
-    for (int64_t p = args.first; p < args.context; ++p) {
-      const int64_t offset = args.kv.Offset(args.block_table[p / args.kv.block_size], args.kv_head,
-                                            p % args.kv.block_size);
+    for (int64_t p = args.first; p < args.context + t; ++p) {
       for (int64_t c = 0; c < dim; ++c) {
-        out[g * dim + c] += weights[p - args.first] / total *
-                            Element(args.kv.type, args.kv.values + offset, dim, c);
+        out[i * dim + c] += weights[p - args.first] / total *
+                            Element(args.kv.type, args.kv.values + offset(p), dim, c);
       }
     }
   }

@@ -154,7 +154,7 @@ int32_t Sampler::Draw(absl::Span<const float> logits, float max, double uniform,
   const bool top_k = params_.top_k > 0 && static_cast<size_t>(params_.top_k) < logits.size();
   const bool top_p = params_.top_p < 1.0f;
   if (!top_k) Exponentiate(logits, max, params_.temperature, &weights);
-  if (params_.top_k == 0 && !top_p && params_.min_p <= 0.0f) {
+  if (!top_k && !top_p && params_.min_p <= 0.0f) {
     return FindInSums(weights, uniform * Sum(weights.data(), weights.size()));
   }
 

@@ -239,7 +239,8 @@ absl::Status CheckpointSource::CheckTensor(Tensor tensor, int32_t layer) const {
                                                    ", which its configuration calls for (",
                                                    config_.num_layers, " layers)"));
   }
-  const std::vector<int64_t> want = StoredShape(tensor);
+  std::vector<int64_t> want = StoredShape(tensor);
+  if (info->transposed) std::reverse(want.begin(), want.end());
   if (info->shape != want) {
     return absl::InvalidArgumentError(
         absl::StrCat("tensor ", name, " has shape [", absl::StrJoin(info->shape, ", "),
@@ -275,7 +276,7 @@ absl::Status CheckpointSource::Read(Tensor tensor, int32_t layer, DType as, std:
   const TensorInfo& info = *checkpoint_->Find(Name(tensor, layer));
   const int64_t cols = info.shape.back();
   const int64_t rows = info.shape.size() == 1 ? 1 : info.shape[0];
-  if (tensor != Tensor::kDown) {
+  if (tensor != Tensor::kDown || info.transposed) {
     const absl::Status status = checkpoint_->ReadRows(info, 0, rows, as, out, row_stride);
     return status.ok() ? CheckFinite(info.name, as, out, rows, cols, row_stride) : status;
   }

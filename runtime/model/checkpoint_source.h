@@ -14,7 +14,7 @@
 namespace lacuna {
 
 // The weights of a checkpoint with LLaMA's tensor names, or OPT's if the config has no
-// gate. Thread-safe.
+// gate. Of its matrices only down_proj may be stored transposed. Thread-safe.
 class CheckpointSource : public WeightSource {
  public:
   // Checks, before any weight is read, that every tensor the config calls for is there with the

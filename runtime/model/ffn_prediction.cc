@@ -6,6 +6,15 @@
 #include "runtime/model/ffn.h"
 
 namespace lacuna {
+namespace {
+
+// Lesser gates count for nothing. So a row of zeros, whose gate is 0 and whose sketch says so, is
+// never named, though the threshold of ReLU is 0, too.
+constexpr float kLeastGate = 1e-20f;
+// Of an estimate. kLeastGate is 1e10 of these, beyond any margin and any proof.
+constexpr float kLeastDeviation = 1e-30f;
+
+}  // namespace
 
 Ffn::Result Ffn::RunPredicted(const LayerWeights& weights, const float* x, int64_t tokens,
                               bool audit, GatePredictor* predictor, float* y,
@@ -60,6 +69,7 @@ void Ffn::Estimate(const LayerWeights& weights, const float* x, int64_t tokens) 
 
 int64_t Ffn::PredictGate(const LayerWeights& weights, float margin, int64_t tokens) {
   const float* const errors = weights.sketch_error.data();
+  const float threshold = std::max(activation_.threshold, kLeastGate);
   ListNeurons(
       tokens, [](int64_t, int64_t) {},
       [&](int64_t begin, int64_t end, int64_t t, int32_t* out) {
@@ -68,7 +78,7 @@ int64_t Ffn::PredictGate(const LayerWeights& weights, float margin, int64_t toke
         int64_t n = 0;
         for (int64_t j = begin; j < end; ++j) {
           out[n] = static_cast<int32_t>(j);
-          n += estimates[j] + allowance * errors[j] < activation_.threshold ? 0 : 1;
+          n += estimates[j] + allowance * errors[j] < threshold ? 0 : 1;
         }
         return n;
       });
@@ -94,13 +104,14 @@ int64_t Ffn::PredictGate(const LayerWeights& weights, float margin, int64_t toke
 PredictionCounts Ffn::Audit(const LayerWeights& weights, int64_t tokens, GatePredictor* predictor) {
   const float* const errors = weights.sketch_error.data();
   const float margin = predictor->margin();
+  const float threshold = std::max(activation_.threshold, kLeastGate);
   PredictionCounts counts;
   for (int64_t t = 0; t < tokens; ++t) {
     ActiveList& list = lists_[t];
     const float* const estimates = &estimates_[t * neurons_];
     const auto needed = [&](int64_t j) {
-      const float deviation = std::max(deviations_[t] * errors[j], 1e-30f);
-      return (activation_.threshold - estimates[j]) / deviation;
+      const float deviation = std::max(deviations_[t] * errors[j], kLeastDeviation);
+      return (threshold - estimates[j]) / deviation;
     };
     // |(w - s) . x| <= |w - s| |x|: this many deviations can never be exceeded.
     const float proof = std::sqrt(static_cast<float>(hidden_));

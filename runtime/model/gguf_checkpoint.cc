@@ -20,6 +20,7 @@ struct Name {
   absl::string_view gguf;
   absl::string_view transformers;
   bool interleaved = false;
+  bool transposed = false;
 };
 
 constexpr Name kNames[] = {
@@ -39,6 +40,7 @@ constexpr Name kLayerNames[] = {
     {"ffn_gate.weight", "mlp.gate_proj.weight"},
     {"ffn_up.weight", "mlp.up_proj.weight"},
     {"ffn_down.weight", "mlp.down_proj.weight"},
+    {"ffn_down_t.weight", "mlp.down_proj.weight", /*interleaved=*/false, /*transposed=*/true},
 };
 
 // `*name` becomes Hugging Face's. Null if there is no such tensor.
@@ -61,6 +63,16 @@ const Name* FindName(absl::string_view gguf, std::string* name) {
   return nullptr;
 }
 
+// Whether other tensors or the metadata say the same, or it is of a predictor.
+bool IsNotNeeded(absl::string_view gguf, const GgufHeader& header) {
+  // A buffer of older converters: derived from the metadata.
+  if (absl::EndsWith(gguf, ".attn_rot_embd")) return true;
+  // A part of the configuration.
+  if (gguf == "rope_freqs.weight") return true;
+  return header.powerinfer &&
+         (absl::EndsWith(gguf, ".fc1.weight") || absl::EndsWith(gguf, ".fc2.weight"));
+}
+
 absl::Status UnusedTensor(const std::string& name) {
   return absl::UnimplementedError(
       absl::StrCat("the file has tensor ", Quoted(name), ", which this build does not use"));
@@ -77,11 +89,9 @@ StoredType TypeOf(const GgufType& type) {
 absl::StatusOr<std::unique_ptr<Checkpoint>> GgufCheckpoint::Create(const ModelConfig& config,
                                                                    std::unique_ptr<GgufFile> file) {
   std::unique_ptr<GgufCheckpoint> checkpoint(new GgufCheckpoint(config.head_dim, std::move(file)));
-  for (const auto& [gguf_name, tensor] : checkpoint->file_->header().tensors) {
-    // A buffer of older converters: derived from the metadata.
-    if (absl::EndsWith(gguf_name, ".attn_rot_embd")) continue;
-    // A part of the configuration.
-    if (gguf_name == "rope_freqs.weight") continue;
+  const GgufHeader& header = checkpoint->file_->header();
+  for (const auto& [gguf_name, tensor] : header.tensors) {
+    if (IsNotNeeded(gguf_name, header)) continue;
     std::string name;
     const Name* known = FindName(gguf_name, &name);
     if (known == nullptr) return UnusedTensor(gguf_name);
@@ -95,7 +105,8 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> GgufCheckpoint::Create(const ModelCo
                     .dtype = tensor.type->name,
                     .shape = tensor.shape,
                     .offset = tensor.offset,
-                    .bytes = tensor.bytes};
+                    .bytes = tensor.bytes,
+                    .transposed = known->transposed};
     if (!checkpoint->entries_.emplace(name, Entry{std::move(info), &tensor, known->interleaved})
              .second) {
       return absl::InvalidArgumentError(
@@ -132,7 +143,7 @@ absl::Status GgufCheckpoint::ReadRows(const TensorInfo& tensor, int64_t first_ro
       row += in_head % half * 2 + in_head / half - in_head;
     }
     const absl::Status status =
-        file_->Read(stored.offset + row * row_bytes, count * row_bytes, bytes.data());
+        file_->Read(stored, row * row_bytes, count * row_bytes, bytes.data());
     if (!status.ok()) return status;
     for (int64_t r = 0; r < count; ++r) {
       std::byte* out_row = out + (done + r) * row_stride;

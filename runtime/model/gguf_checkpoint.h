@@ -22,6 +22,9 @@ namespace lacuna {
 // Converters reorder the rows of Q and K, since llama.cpp rotates neighbouring elements of a head
 // where transformers rotates element i with element i + head_dim / 2: row 2 * i + half of a head is
 // row half * head_dim / 2 + i of the original. ReadRows gives the original order.
+//
+// PowerInfer stores down_proj transposed, as ffn_down_t, and its predictors as fc1 and fc2, which
+// are left out.
 class GgufCheckpoint : public Checkpoint {
  public:
   // UNIMPLEMENTED names a tensor that the forward pass would leave out.

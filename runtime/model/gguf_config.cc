@@ -20,6 +20,7 @@ namespace {
 // As in model_config.cc.
 constexpr double kMinScale = 1e-6;
 constexpr double kMaxScale = 1e6;
+constexpr int32_t kMaxContext = 1 << 20;
 
 constexpr std::string_view kTurnEnds[] = {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>"};
 
@@ -87,18 +88,53 @@ void CheckFeatures(ArchitectureReader& reader, const ModelConfig& config) {
   }
 }
 
-// Older converters wrote only rope.scale_linear.
-RopeScaling ReadScaling(ArchitectureReader& reader) {
+// What llama.cpp's converter writes of a config.json, as transformers means it. Some keys of yarn
+// that it writes, its own engine multiplies where transformers replaces, or does not read.
+void ReadYarn(ArchitectureReader& reader, RopeScaling* scaling) {
+  constexpr char kBetaFast[] = "rope.scaling.yarn_beta_fast";
+  constexpr char kBetaSlow[] = "rope.scaling.yarn_beta_slow";
+  scaling->beta_fast = reader.Float(kBetaFast, kMinScale, kMaxScale, scaling->beta_fast);
+  scaling->beta_slow = reader.Float(kBetaSlow, kMinScale, kMaxScale, scaling->beta_slow);
+  scaling->attention_factor = YarnAttentionFactor(scaling->factor);
+  for (const auto& [name, plain] :
+       {std::pair("attn_factor", 1.0f), std::pair("yarn_attn_factor", 1.0f),
+        std::pair("yarn_ext_factor", 1.0f), std::pair("yarn_log_multiplier", 0.0f)}) {
+    const std::string key = absl::StrCat("rope.scaling.", name);
+    const float value = reader.Float(key, -kMaxScale, kMaxScale, plain);
+    if (value != plain) {
+      reader.all().Unimplemented(absl::StrCat(reader.Key(key), " ", value, ", this build runs ",
+                                              plain,
+                                              " of GGUF files; a directory says what it means"));
+    }
+  }
+}
+
+// Older converters wrote only rope.scale_linear. Scaling extends the context.
+void ReadScaling(ArchitectureReader& reader, ModelConfig* config) {
   const std::string key = reader.Key("rope.scaling.type");
   const std::string_view type = reader.all().String(key, "linear");
   const float factor = reader.Float("rope.scaling.factor", kMinScale, kMaxScale,
                                     reader.Float("rope.scale_linear", kMinScale, kMaxScale, 1.0f));
-  if (type != "none" && type != "linear") {
+  if (type != "none" && type != "linear" && type != "yarn") {
     reader.all().Unimplemented(
-        absl::StrCat(key, " ", Quoted(type), ", this build runs linear of GGUF files"));
+        absl::StrCat(key, " ", Quoted(type), ", this build runs linear and yarn of GGUF files"));
   }
-  if (type != "linear" || factor == 1.0f) return {};
-  return {.kind = RopeScalingKind::kLinear, .factor = factor};
+  if (type == "none" || factor == 1.0f) return;
+  RopeScaling& scaling = config->rope_scaling;
+  scaling = {.kind = RopeScalingKind::kLinear, .factor = factor};
+  scaling.trained_context =
+      reader.Int("rope.scaling.original_context_length", 1, kMaxContext, config->max_context);
+  const float scaled = factor * static_cast<float>(scaling.trained_context);
+  config->max_context =
+      std::max(config->max_context, static_cast<int32_t>(std::min(scaled, float{kMaxContext})));
+  if (type != "yarn") return;
+  scaling.kind = RopeScalingKind::kYarn;
+  ReadYarn(reader, &scaling);
+  if (config->rope_theta <= 1) {
+    reader.all().Fail(absl::StrCat("key ", Quoted(reader.Key("rope.freq_base")), " is ",
+                                   config->rope_theta,
+                                   ", with which yarn has no frequencies to choose from"));
+  }
 }
 
 // 0 if it is no shorter than the context.
@@ -108,15 +144,26 @@ int32_t ReadWindow(ArchitectureReader& reader, int32_t max_context) {
   return window < max_context ? window : 0;
 }
 
-Activation ReadActivation(ArchitectureReader& reader) {
+void ReadActivation(ArchitectureReader& reader, bool powerinfer, ModelConfig* config) {
+  // As in a directory, whatever else the file says.
+  config->activation = {ActivationKind::kDRelu};
+  if (config->architecture == "bamboo") return;
   const std::string key = reader.Key("hidden_activation");
-  const std::string_view name = reader.all().String(key, "silu");
-  if (name == "relu") return {ActivationKind::kRelu};
-  if (name != "silu" && name != "swish") {
-    reader.all().Unimplemented(
-        absl::StrCat(key, " ", Quoted(name), ", this build runs relu and silu of GGUF files"));
+  const std::string_view name = reader.all().String(key, powerinfer ? "relu" : "silu");
+  config->activation = {name == "relu" ? ActivationKind::kRelu : ActivationKind::kSilu};
+  if (name != "relu" && name != "silu" && name != "swish") {
+    reader.all().Unimplemented(absl::StrCat(key, " ", Quoted(name),
+                                            ", this build runs relu and silu of GGUF files; "
+                                            "--activation=relu|fatrelu:T|drelu|silu replaces it"));
   }
-  return {ActivationKind::kSilu};
+  if (reader.all().Has(key)) return;
+  config->activation_note =
+      powerinfer
+          ? "the file does not say which activation the model has: relu, as PowerInfer "
+            "computes; --activation=fatrelu:T shifts the threshold, as ProSparse's own files "
+            "do"
+          : "the file does not say which activation the model has: silu is assumed; "
+            "--activation=relu|fatrelu:T|drelu says that it is another";
 }
 
 // Files of older converters leave the scales of MiniCPM-2B and -1B to the program.
@@ -162,19 +209,15 @@ void ReadVocabulary(GgufReader& reader, ModelConfig* config) {
 
 }  // namespace
 
-absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header) {
+absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header, std::string_view activation) {
   GgufReader general(header);
   const std::string architecture(general.String("general.architecture", ""));
   const std::string_view type = general.String("general.type", "model");
   if (type != "model") general.Unimplemented(absl::StrCat("general.type ", Quoted(type)));
-  if (general.Int("split.count", 0, 65535, 1) > 1) {
+  if (architecture != "llama" && architecture != "minicpm" && architecture != "bamboo") {
     general.Unimplemented(
-        "further files (split.count); join them with: llama-gguf-split --merge FIRST_FILE "
-        "NEW_FILE");
-  }
-  if (architecture != "llama" && architecture != "minicpm") {
-    general.Unimplemented(absl::StrCat("the architecture ", Quoted(architecture),
-                                       ", this build runs llama and minicpm from GGUF files"));
+        absl::StrCat("the architecture ", Quoted(architecture),
+                     ", this build runs llama, minicpm and bamboo from GGUF files"));
   }
   if (!general.status().ok()) return general.status();
 
@@ -184,20 +227,19 @@ absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufHeader& header) {
   config.hidden_size = reader.Int("embedding_length", 1, 65536);
   config.ffn_size = reader.Int("feed_forward_length", 1, 262144);
   config.num_layers = reader.Int("block_count", 1, 1024);
-  config.max_context = reader.Int("context_length", 1, 1 << 20);
+  config.max_context = reader.Int("context_length", 1, kMaxContext);
   ReadAttention(reader, &config);
-  config.activation = ReadActivation(reader);
+  if (activation.empty()) {
+    ReadActivation(reader, header.powerinfer, &config);
+  } else {
+    reader.all().Update(ReplaceActivation(activation, &config));
+  }
   config.norm_eps = reader.Float("attention.layer_norm_rms_epsilon", 1e-12, 1);
   config.rope_theta = reader.Float("rope.freq_base", 1, 1e12, 10000.0f);
-  config.rope_scaling = ReadScaling(reader);
+  ReadScaling(reader, &config);
   config.sliding_window = ReadWindow(reader, config.max_context);
   config.tie_embeddings = !header.tensors.contains("output.weight");
   if (!reader.all().status().ok()) return reader.all().status();
-  if (!reader.Has("hidden_activation")) {
-    config.activation_note =
-        "the file does not say which activation the model has: silu is assumed; "
-        "--activation=relu|fatrelu:T|drelu says that it is another";
-  }
   if (architecture == "minicpm") ReadScales(reader, &config);
   CheckFeatures(reader, config);
   ReadVocabulary(reader.all(), &config);
@@ -218,7 +260,7 @@ absl::Status ReadGgufRopeFactors(const GgufFile& file, ModelConfig* config) {
     return absl::UnimplementedError("rope_freqs.weight together with another scaled rotation");
   }
   std::vector<std::byte> bytes(tensor.bytes);
-  absl::Status status = file.Read(tensor.offset, tensor.bytes, bytes.data());
+  absl::Status status = file.Read(tensor, 0, tensor.bytes, bytes.data());
   if (!status.ok()) return status;
   std::vector<float> factors(tensor.cols());
   tensor.type->dequantize(bytes.data(), tensor.cols() / tensor.type->block_elements,

@@ -111,12 +111,10 @@ class Parser {
   bool ParseCounts() {
     std::string_view magic;
     if (!TakeBytes(4, "the magic of a GGUF file", &magic)) return false;
-    if (magic == "PWRI") {
-      return Fail(absl::UnimplementedError(
-          "a file of PowerInfer (magic PWRI): its predictors are not used and its weights are laid "
-          "out differently; take the checkpoint that it was made from"));
+    header_.powerinfer = magic == "PWRI";
+    if (magic != "GGUF" && !header_.powerinfer) {
+      return Invalid("starts with ", Quoted(magic), ", not with GGUF");
     }
-    if (magic != "GGUF") return Invalid("starts with ", Quoted(magic), ", not with GGUF");
     uint32_t version = 0;
     if (!Take("the version", &version)) return false;
     if (version != 0 && (version & 0xFFFF) == 0) {

@@ -18,6 +18,8 @@ namespace lacuna {
 inline constexpr int64_t kMaxGgufHeader = int64_t{128} << 20;  // bytes
 inline constexpr uint64_t kMaxGgufKeys = 16'384;
 inline constexpr uint64_t kMaxGgufTensors = 65'536;
+// Of an array: as many as a tokenizer may have tokens.
+inline constexpr uint64_t kMaxGgufTexts = uint64_t{1} << 20;
 
 // The numbers are those of the format.
 enum class GgufValueType : uint32_t {
@@ -50,6 +52,7 @@ struct GgufTensor {
   std::vector<int64_t> shape;      // 1 to 4 dimensions, each > 0, that of a row last
   int64_t offset = 0;              // bytes from the start of the file
   int64_t bytes = 0;
+  size_t part = 0;  // number of that file, if the model is split into several
 
   int64_t cols() const { return shape.back(); }
   int64_t row_bytes() const { return cols() / type->block_elements * type->block_bytes; }
@@ -57,6 +60,8 @@ struct GgufTensor {
 
 // What stands before the data of a GGUF file; all is checked against the file's size.
 struct GgufHeader {
+  // Written by PowerInfer, which has a magic of its own, PWRI, and some tensors (GgufCheckpoint).
+  bool powerinfer = false;
   absl::flat_hash_map<std::string_view, GgufValue> metadata;  // refers to what was parsed
   absl::flat_hash_map<std::string, GgufTensor> tensors;
 };

@@ -146,6 +146,11 @@ std::vector<std::string_view> GgufReader::Strings(const std::string& key) {
     FailType(key, "an array of texts");
     return texts;
   }
+  if (value->count > kMaxGgufTexts) {
+    Fail(absl::StrCat("key ", Quoted(key), " lists ", value->count, " texts, the limit is ",
+                      kMaxGgufTexts));
+    return texts;
+  }
   texts.reserve(value->count);
   for (std::string_view rest = value->bytes; !rest.empty();) {
     uint64_t length = 0;

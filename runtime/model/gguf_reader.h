@@ -23,6 +23,7 @@ class GgufReader {
   const absl::Status& status() const { return status_; }
   void Fail(absl::string_view what);           // INVALID_ARGUMENT
   void Unimplemented(absl::string_view what);  // UNIMPLEMENTED "the file asks for <what>"
+  void Update(const absl::Status& status) { status_.Update(status); }
 
   bool Has(const std::string& key) const { return Find(key) != nullptr; }
 
@@ -35,7 +36,8 @@ class GgufReader {
   bool Bool(const std::string& key, bool missing);
   std::string_view String(const std::string& key, std::string_view missing);
 
-  // Whole arrays; empty if the key is missing.
+  // Whole arrays; empty if the key is missing. An empty text takes twice the memory here that it
+  // takes in the file, hence the limit, kMaxGgufTexts; numbers take as much.
   std::vector<std::string_view> Strings(const std::string& key);
   std::vector<float> Floats(const std::string& key);  // of kFloat32
   std::vector<int32_t> Ints(const std::string& key);  // of kInt32 or kUint32; must fit

@@ -69,6 +69,17 @@ Vocabulary ReadVocabulary(GgufReader& reader) {
   return vocabulary;
 }
 
+// Whether texts begin with BOS; `missing` if the file does not say.
+bool AddsBos(GgufReader& reader, const Vocabulary& vocabulary, bool missing) {
+  const bool adds = reader.Bool("tokenizer.ggml.add_bos_token", missing);
+  if (adds && vocabulary.bos_id < 0) {
+    reader.Fail(
+        "there is no key \"tokenizer.ggml.bos_token_id\", but a text is to begin with that token; "
+        "add it with: gguf-new-metadata --special-token bos TOKEN FILE NEW_FILE");
+  }
+  return adds;
+}
+
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeScored(GgufReader& reader,
                                                       const Vocabulary& vocabulary) {
   const std::vector<float> scores = reader.Floats("tokenizer.ggml.scores");
@@ -76,7 +87,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeScored(GgufReader& reader,
   if (reader.status().ok() && scores.size() != size) {
     reader.Fail(absl::StrCat("there are ", scores.size(), " scores of ", size, " tokens"));
   }
-  const bool add_bos = reader.Bool("tokenizer.ggml.add_bos_token", true);
+  const bool add_bos = AddsBos(reader, vocabulary, true);
   SentencePieceModel model;
   model.algorithm = SentencePieceModel::Algorithm::kBpe;
   model.add_dummy_prefix = reader.Bool("tokenizer.ggml.add_space_prefix", true);
@@ -176,7 +187,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeByteLevel(GgufReader& reader,
   BpeTokenizerSpec spec;
   spec.bos_id = vocabulary.bos_id;
   spec.eos_id = vocabulary.eos_id;
-  if (reader.Bool("tokenizer.ggml.add_bos_token", pre_tokenizer->add_bos)) {
+  if (AddsBos(reader, vocabulary, pre_tokenizer->add_bos)) {
     spec.prefix_ids.push_back(spec.bos_id);
   }
   if (reader.Bool("tokenizer.ggml.add_space_prefix", false)) {

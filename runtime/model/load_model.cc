@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cuda/cuda_device.h"
 #include "runtime/base/file.h"
@@ -88,7 +89,22 @@ absl::Status CheckVocabularies(const std::string& directory, const ModelConfig& 
         absl::StrCat(directory, ": the tokenizer has ", ids, " ids, the model ", config.vocab_size,
                      " embeddings, which is more than padding", kWrongTokenizer));
   }
-  return absl::OkStatus();
+  // One of them may be amiss in a right pair: checkpoints that were tuned for chats name other
+  // ends.
+  std::vector<int32_t> special = config.eos_ids;
+  if (config.bos_id >= 0) special.push_back(config.bos_id);
+  if (special.empty() || std::any_of(special.begin(), special.end(), [&](int32_t id) {
+        return id < ids && tokenizer.IsControl(id);
+      })) {
+    return absl::OkStatus();
+  }
+  const bool names_own = tokenizer.bos_id() >= 0 || tokenizer.eos_id() >= 0;
+  return absl::InvalidArgumentError(absl::StrCat(
+      directory, ": the model's texts begin with token ", config.bos_id, " and end with ",
+      absl::StrJoin(config.eos_ids, ", "), ", no control tokens of the tokenizer, whose ",
+      names_own ? absl::StrCat("own are ", tokenizer.bos_id(), " and ", tokenizer.eos_id())
+                : "files name none (tokenizer_config.json or special_tokens_map.json would)",
+      kWrongTokenizer));
 }
 
 absl::StatusOr<ModelFiles> OpenDirectory(const std::string& directory,
@@ -119,14 +135,10 @@ absl::StatusOr<ModelFiles> OpenGguf(const std::string& path, const std::string& 
   const auto named = [&](const absl::Status& status) {
     return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
   };
-  absl::StatusOr<ModelConfig> config = ParseGgufConfig(header);
+  absl::StatusOr<ModelConfig> config = ParseGgufConfig(header, activation);
   if (!config.ok()) return named(config.status());
   absl::Status status = ReadGgufRopeFactors(**file, &*config);
   if (!status.ok()) return named(status);
-  if (!activation.empty()) {
-    status = ReplaceActivation(activation, &*config);
-    if (!status.ok()) return named(status);
-  }
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = MakeGgufTokenizer(header);
   if (!tokenizer.ok()) return named(tokenizer.status());
   absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template = MakeGgufChatTemplate(header);

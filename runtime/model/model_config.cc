@@ -78,7 +78,10 @@ Family ReadFamily(JsonReader& reader, std::string* architecture) {
     if (first == nullptr) reader.Fail("has architectures that are not a list of strings");
     if (first != nullptr) *architecture = *first;
   }
-  if (model_type == kLlamaSparseRelu.model_type) return kLlamaSparseRelu;
+  if (model_type == kLlamaSparseRelu.model_type) {
+    if (architecture->empty()) *architecture = model_type;
+    return kLlamaSparseRelu;
+  }
   for (const Family& family : kFamilies) {
     if (architecture->empty() && model_type == family.model_type) {
       *architecture = std::string(family.architecture);
@@ -129,6 +132,20 @@ void CheckFeatures(JsonReader& reader) {
   if (reader.Int("num_experts", 0, 1 << 20, 0) > 0) reader.Unimplemented("num_experts");
 }
 
+// As transformers reads them.
+void ReadYarn(JsonReader& reader, RopeScaling* scaling) {
+  scaling->beta_fast = reader.Float("beta_fast", kMinScale, kMaxScale, scaling->beta_fast);
+  scaling->beta_slow = reader.Float("beta_slow", kMinScale, kMaxScale, scaling->beta_slow);
+  scaling->truncate = reader.Bool("truncate", true);
+  const float scale = reader.Float("mscale", 0, kMaxScale, 0.0f);
+  const float scale_all = reader.Float("mscale_all_dim", 0, kMaxScale, 0.0f);
+  const float attention = scale != 0 && scale_all != 0
+                              ? YarnAttentionFactor(scaling->factor, scale) /
+                                    YarnAttentionFactor(scaling->factor, scale_all)
+                              : YarnAttentionFactor(scaling->factor);
+  scaling->attention_factor = reader.Float("attention_factor", kMinScale, kMaxScale, attention);
+}
+
 RopeScaling ReadRopeScaling(JsonReader& reader, int32_t max_context) {
   constexpr double kMaxFactor = 1024;
   RopeScaling scaling;
@@ -138,6 +155,8 @@ RopeScaling ReadRopeScaling(JsonReader& reader, int32_t max_context) {
     scaling.kind = RopeScalingKind::kLinear;
   } else if (type == "dynamic") {
     scaling.kind = RopeScalingKind::kDynamic;
+  } else if (type == "yarn") {
+    scaling.kind = RopeScalingKind::kYarn;
   } else if (type == "llama3") {
     scaling.kind = RopeScalingKind::kLlama3;
     scaling.low_freq_factor = reader.Float("low_freq_factor", kMinScale, kMaxScale);
@@ -147,15 +166,16 @@ RopeScaling ReadRopeScaling(JsonReader& reader, int32_t max_context) {
                                ", which is not above low_freq_factor = ", scaling.low_freq_factor));
     }
   } else {
-    reader.Unimplemented(
-        absl::StrCat("rope_type ", Quoted(type), "; this build runs linear, dynamic and llama3"));
+    reader.Unimplemented(absl::StrCat("rope_type ", Quoted(type),
+                                      "; this build runs linear, dynamic, llama3 and yarn"));
   }
   scaling.factor = reader.Float("factor", 1, kMaxFactor);
   scaling.trained_context = max_context;
-  if (scaling.kind == RopeScalingKind::kLlama3) {
+  if (scaling.kind == RopeScalingKind::kLlama3 || scaling.kind == RopeScalingKind::kYarn) {
     scaling.trained_context =
         reader.Int("original_max_position_embeddings", 1, kMaxContext, max_context);
   }
+  if (scaling.kind == RopeScalingKind::kYarn) ReadYarn(reader, &scaling);
   return scaling;
 }
 
@@ -182,11 +202,17 @@ void ReadRope(JsonReader& reader, ModelConfig* config) {
     config->rope_theta = read_theta(rope, config->rope_theta);
     reader.Update(rope.status());
   }
-  // With these two, max_position_embeddings is the context before scaling.
-  if (config->rope_scaling.kind == RopeScalingKind::kLinear ||
-      config->rope_scaling.kind == RopeScalingKind::kDynamic) {
-    config->max_context = static_cast<int32_t>(
-        std::min(config->rope_scaling.factor * config->max_context, float{kMaxContext}));
+  const RopeScaling& scaling = config->rope_scaling;
+  if (scaling.kind == RopeScalingKind::kYarn && config->rope_theta <= 1) {
+    reader.Fail(absl::StrCat("has rope_theta = ", config->rope_theta,
+                             ", with which yarn has no frequencies to choose from"));
+  }
+  // With these, max_position_embeddings is the context before scaling; with yarn it may be, too.
+  if (scaling.kind == RopeScalingKind::kLinear || scaling.kind == RopeScalingKind::kDynamic ||
+      scaling.kind == RopeScalingKind::kYarn) {
+    const float scaled = scaling.factor * static_cast<float>(scaling.trained_context);
+    config->max_context =
+        std::max(config->max_context, static_cast<int32_t>(std::min(scaled, float{kMaxContext})));
   }
 }
 

@@ -28,7 +28,7 @@ inline constexpr int32_t kLearnedPositionOffset = 2;
 // What the forward pass needs to know, normalised from the many spellings of config.json. The
 // defaults are LLaMA's.
 struct ModelConfig {
-  std::string architecture;  // as the file says, for people: "LlamaForCausalLM"
+  std::string architecture;  // for people, as the file says or implies: "LlamaForCausalLM"
   int32_t vocab_size = 0;
   int32_t hidden_size = 0;
   int32_t ffn_size = 0;

@@ -6,15 +6,60 @@
 namespace lacuna {
 namespace {
 
+constexpr double kTwoPi = 6.28318530717958647692;
+
 // "The Llama 3 herd of models", arXiv 2407.21783; the ramp as in Meta's published code.
 float Llama3Frequency(const RopeScaling& scaling, float frequency) {
-  constexpr float kTwoPi = 6.28318530717958647692f;
-  const float turns = static_cast<float>(scaling.trained_context) / (kTwoPi / frequency);
+  const float turns =
+      static_cast<float>(scaling.trained_context) / (static_cast<float>(kTwoPi) / frequency);
   if (turns < scaling.low_freq_factor) return frequency / scaling.factor;
   if (turns > scaling.high_freq_factor) return frequency;
   const float kept =
       (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor);
   return (1.0f - kept) * frequency / scaling.factor + kept * frequency;
+}
+
+// "YaRN: Efficient Context Window Extension of Large Language Models", arXiv 2309.00071: the ramp,
+// 0 where frequency i is kept and 1 where it is divided. The limits of the ramp are computed as
+// transformers does.
+class YarnRamp {
+ public:
+  YarnRamp(double theta, const RopeScaling& scaling, int32_t head_dim) {
+    // The index of the frequency that makes so many turns in the trained context.
+    const auto index = [&](double turns) {
+      return head_dim * std::log(scaling.trained_context / (turns * kTwoPi)) /
+             (2.0 * std::log(theta));
+    };
+    low_ = index(scaling.beta_fast);
+    high_ = index(scaling.beta_slow);
+    if (scaling.truncate) {
+      low_ = std::floor(low_);
+      high_ = std::ceil(high_);
+    }
+    low_ = std::max(low_, 0.0);
+    high_ = std::min(high_, head_dim - 1.0);
+    if (low_ == high_) high_ += 0.001;
+  }
+
+  float At(int32_t i) const {
+    const float ramp =
+        (static_cast<float>(i) - static_cast<float>(low_)) / static_cast<float>(high_ - low_);
+    return std::clamp(ramp, 0.0f, 1.0f);
+  }
+
+ private:
+  double low_, high_;
+};
+
+std::vector<float> YarnFrequencies(float theta, const RopeScaling& scaling, int32_t head_dim) {
+  const YarnRamp ramp(theta, scaling, head_dim);
+  std::vector<float> frequencies;
+  for (int32_t i = 0; i < head_dim; i += 2) {
+    const float wave = std::pow(theta, static_cast<float>(i) / static_cast<float>(head_dim));
+    const float kept = 1.0f - ramp.At(i / 2);
+    frequencies.push_back(1.0f / (scaling.factor * wave) * (1.0f - kept) + 1.0f / wave * kept);
+  }
+  return frequencies;
 }
 
 // NTK scaling: the base for which the lowest frequency is what it would be in a trained context as
@@ -30,12 +75,17 @@ float DynamicBase(float theta, const RopeScaling& scaling, int32_t head_dim, int
 
 }  // namespace
 
+float YarnAttentionFactor(float factor, float scale) {
+  return factor <= 1.0f ? 1.0f : 0.1f * scale * std::log(factor) + 1.0f;
+}
+
 std::vector<float> InverseFrequencies(float theta, const RopeScaling& scaling, int32_t head_dim,
                                       int32_t context) {
   if (scaling.kind == RopeScalingKind::kDynamic) {
     theta = DynamicBase(theta, scaling, head_dim, context);
   }
   // In float32 and in this order, as the reference implementation rounds them.
+  if (scaling.kind == RopeScalingKind::kYarn) return YarnFrequencies(theta, scaling, head_dim);
   std::vector<float> frequencies;
   for (int32_t i = 0; i < head_dim; i += 2) {
     const float exponent = static_cast<float>(i) / static_cast<float>(head_dim);

@@ -12,19 +12,30 @@ enum class RopeScalingKind : uint8_t {
   kLinear,   // all frequencies / factor
   kDynamic,  // a larger base for each longer context: NTK scaling
   kLlama3,   // low frequencies / factor, high ones as they are, a ramp between (Llama 3.1)
+  kYarn,     // the same with another ramp, and attention sharpened
   kFactors,  // each frequency / its own factor
 };
 
 struct RopeScaling {
   RopeScalingKind kind = RopeScalingKind::kNone;
   float factor = 1.0f;
-  int32_t trained_context = 0;  // kDynamic and kLlama3
+  int32_t trained_context = 0;  // kDynamic, kLlama3 and kYarn
   // kLlama3: wavelengths above trained_context / low_freq_factor are stretched, those below
   // trained_context / high_freq_factor are not.
   float low_freq_factor = 1.0f;
   float high_freq_factor = 4.0f;
-  std::vector<float> factors;  // kFactors: [head_dim / 2]
+  // kYarn: frequencies that make more than beta_fast turns in the trained context are kept, those
+  // that make fewer than beta_slow are divided. The ramp goes by the index of the frequency, from
+  // and to whole ones if `truncate`.
+  float beta_fast = 32.0f;
+  float beta_slow = 1.0f;
+  bool truncate = true;
+  float attention_factor = 1.0f;  // kYarn: queries and keys are multiplied by it, once rotated
+  std::vector<float> factors;     // kFactors: [head_dim / 2]
 };
+
+// How YaRN makes up for the attention that `factor` times as many positions spread.
+float YarnAttentionFactor(float factor, float scale = 1.0f);
 
 // Radians per position for each pair of elements of a head, [head_dim / 2]; head_dim is even.
 //

@@ -27,6 +27,7 @@ struct TensorInfo {
   std::vector<int64_t> shape;  // each > 0; empty for a scalar
   int64_t offset = 0;          // bytes from the start of the file
   int64_t bytes = 0;           // product(shape) * size of type
+  bool transposed = false;     // stored with rows and columns exchanged; so is `shape`
 };
 
 // One safetensors file. The header is validated completely before anything is used: length,

@@ -1,6 +1,7 @@
 #include "runtime/model/transformer_model.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -15,6 +16,10 @@ namespace {
 constexpr int64_t kRowGrain = 16;
 // Below this many tokens, what is done token by token takes less time than waking a thread.
 constexpr int64_t kTokenGrain = 4;
+// Queries that share a pass over keys and values: several register tiles of them. Their scores, at
+// most, take a quarter of a second-level cache of 2 MiB, which they pass three times.
+constexpr int64_t kMaxQueries = 48;
+constexpr int64_t kMaxScores = 128 * 1024;
 
 // Writes n elements of a key or a value to the cache.
 void StoreKv(const float* x, int64_t n, DType type, std::byte* out) {
@@ -49,7 +54,7 @@ TransformerModel::TransformerModel(const ModelConfig& config, ModelWeights weigh
       kernels_(kernels),
       pool_(pool),
       ffn_(kernels, pool, config.hidden_size, config.ffn_size, config.activation),
-      scores_(pool->threads()) {
+      attention_scratch_(pool->threads()) {
   facts_.parameters = weights_.parameters();
   facts_.weight_bytes = weights_.bytes();
   facts_.step_weight_bytes = weights_.step_bytes();
@@ -145,13 +150,11 @@ ForwardOutput TransformerModel::Pass(absl::Span<const SequenceChunk> chunks, Ffn
 
 void TransformerModel::PlanStep(absl::Span<const SequenceChunk> chunks) {
   tokens_.clear();
-  int32_t longest = 0;
   for (size_t c = 0; c < chunks.size(); ++c) {
     const int32_t end = chunks[c].first_position + static_cast<int32_t>(chunks[c].tokens.size());
     for (int32_t p = chunks[c].first_position; p < end; ++p) {
       tokens_.push_back({static_cast<int32_t>(c), p});
     }
-    longest = std::max(longest, end);
   }
   const int64_t total = static_cast<int64_t>(tokens_.size());
   hidden_.resize(total * config_.hidden_size);
@@ -161,8 +164,6 @@ void TransformerModel::PlanStep(absl::Span<const SequenceChunk> chunks) {
   attended_.resize(total * config_.q_dim());
   active_.resize(total);
   if (config_.positions == PositionKind::kRotary) PlanRotations();
-  const size_t group = config_.num_heads / config_.num_kv_heads;
-  for (std::vector<float>& scores : scores_) scores.resize(group * (longest + 16));
 }
 
 void TransformerModel::PlanRotations() {
@@ -180,8 +181,8 @@ void TransformerModel::PlanRotations() {
     }
     for (int64_t i = 0; i < half; ++i) {
       const float angle = static_cast<float>(position) * (*frequencies)[i];
-      cos_[t * half + i] = std::cos(angle);
-      sin_[t * half + i] = std::sin(angle);
+      cos_[t * half + i] = std::cos(angle) * scaling.attention_factor;
+      sin_[t * half + i] = std::sin(angle) * scaling.attention_factor;
     }
   }
 }
@@ -288,28 +289,43 @@ void TransformerModel::RotateAndStore(absl::Span<const SequenceChunk> chunks, Kv
 }
 
 void TransformerModel::Attend(absl::Span<const SequenceChunk> chunks, KvView kv) {
-  const int64_t heads = config_.num_kv_heads;
-  const int64_t group = config_.num_heads / heads;
+  const int64_t group = config_.num_heads / config_.num_kv_heads;
   const int64_t width = config_.q_dim() + 2 * config_.kv_dim();
-  const int64_t items = static_cast<int64_t>(tokens_.size()) * heads;
-  // Dealt out in turn: later tokens attend to more.
+  attention_.clear();
+  for (int64_t t = 0; t < static_cast<int64_t>(tokens_.size());) {
+    const SequenceChunk& chunk = chunks[tokens_[t].chunk];
+    AttentionArgs args;
+    args.group = group;
+    args.q_stride = width;
+    args.out_stride = config_.q_dim();
+    args.context = tokens_[t].position + 1;
+    args.block_table = chunk.block_table.data();
+    args.kv = kv;
+    args.scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
+    // Tokens that share a pass over keys and values.
+    const int64_t left =
+        chunk.first_position + static_cast<int64_t>(chunk.tokens.size()) - tokens_[t].position;
+    args.tokens = std::clamp<int64_t>(kMaxScores / (group * args.context), 1,
+                                      std::min(left, std::max<int64_t>(kMaxQueries / group, 1)));
+    if (config_.sliding_window > 0 && args.context + args.tokens > config_.sliding_window) {
+      args.tokens = 1;
+      args.first = std::max<int64_t>(0, args.context - config_.sliding_window);
+    }
+    for (args.kv_head = 0; args.kv_head < config_.num_kv_heads; ++args.kv_head) {
+      args.q = &qkv_[t * width + args.kv_head * group * config_.head_dim];
+      args.out = &attended_[t * config_.q_dim() + args.kv_head * group * config_.head_dim];
+      attention_.push_back(args);
+    }
+    t += args.tokens;
+  }
+  std::atomic<size_t> next{0};
   pool_->Run([&](int thread) {
-    for (int64_t item = thread; item < items; item += pool_->threads()) {
-      const int64_t t = item / heads;
-      const int64_t kv_head = item % heads;
-      AttentionArgs args;
-      args.q = &qkv_[t * width + kv_head * group * config_.head_dim];
-      args.out = &attended_[t * config_.q_dim() + kv_head * group * config_.head_dim];
-      args.group = group;
-      args.kv_head = kv_head;
-      args.context = tokens_[t].position + 1;
-      if (config_.sliding_window > 0) {
-        args.first = std::max<int64_t>(0, args.context - config_.sliding_window);
-      }
-      args.block_table = chunks[tokens_[t].chunk].block_table.data();
-      args.kv = kv;
-      args.scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
-      args.scores = scores_[thread].data();
+    std::vector<float>& scratch = attention_scratch_[thread];
+    for (size_t i; (i = next.fetch_add(1)) < attention_.size();) {
+      AttentionArgs& args = attention_[i];
+      const auto floats = static_cast<size_t>(args.ScratchFloats());
+      if (scratch.size() < floats) scratch.resize(floats);
+      args.scratch = scratch.data();
       kernels_->attention(args);
     }
   });

@@ -92,7 +92,8 @@ class TransformerModel : public Model {
   std::vector<float> attended_;             // [T, q_dim]
   std::vector<float> block_out_;            // [T, hidden]: what a block adds to the residual
   Activations activations_;                 // what Linear multiplies
-  std::vector<std::vector<float>> scores_;  // by thread
+  std::vector<AttentionArgs> attention_;               // one call each
+  std::vector<std::vector<float>> attention_scratch_;  // by thread
   std::vector<float> logits_;               // [logit rows, vocab]
   std::vector<int64_t> active_;             // [T]: active neurons of one layer
 };

@@ -73,12 +73,13 @@ class AttentionTest : public IsaTest {
  protected:
   std::vector<float> Attention(AttentionArgs args) {
     constexpr float kCanary = -77.0f;
-    std::vector<float> out(args.group * args.kv.head_dim, NAN);
-    std::vector<float> scores(args.group * (args.context - args.first + 16) + 1, kCanary);
+    args.out_stride = args.group * args.kv.head_dim;
+    std::vector<float> out(args.tokens * args.out_stride, NAN);
+    std::vector<float> scratch(args.ScratchFloats() + 1, kCanary);
     args.out = out.data();
-    args.scores = scores.data();
+    args.scratch = scratch.data();
     kernels().attention(args);
-    EXPECT_EQ(scores.back(), kCanary) << "wrote beyond the scratch space";
+    EXPECT_EQ(scratch.back(), kCanary) << "wrote beyond the scratch space";
     return out;
   }
 };
@@ -161,6 +162,43 @@ TEST_P(AttentionTest, HeadAloneIsHeadInGroup) {
         SameBits(Attention(args), std::vector<float>(together.begin() + g * shape.head_dim,
                                                      together.begin() + (g + 1) * shape.head_dim)))
         << "head " << g;
+  }
+}
+
+TEST_P(AttentionTest, TokensTogetherMatchTheReferenceAndAreTokensAlone) {
+  for (Shape shape : Shapes()) {
+    for (const int64_t tokens : {2, 5, 17}) {
+      const Cache cache({.head_dim = shape.head_dim,
+                         .group = shape.group,
+                         .block_size = shape.block_size,
+                         .context = shape.context + tokens - 1,
+                         .first = shape.first,
+                         .type = shape.type},
+                        14);
+      const int64_t width = shape.group * shape.head_dim;
+      const int64_t q_stride = width + 3;
+      const std::vector<float> q = RandomFloats(tokens * q_stride, 15);
+      AttentionArgs args = cache.Args(q);
+      args.tokens = tokens;
+      args.q_stride = q_stride;
+      args.context = shape.context;
+      const std::vector<float> together = Attention(args);
+      const std::vector<double> expected = reference::Attention(args);
+      for (size_t i = 0; i < together.size(); ++i) {
+        // MatchesReference holds the kernel to its error; this, to the right positions.
+        ASSERT_NEAR(together[i], expected[i], 1e-4) << "context " << shape.context << " i " << i;
+      }
+      for (int64_t t = 0; t < tokens; ++t) {
+        AttentionArgs alone = args;
+        alone.tokens = 1;
+        alone.q += t * q_stride;
+        alone.context += t;
+        EXPECT_TRUE(SameBits(
+            Attention(alone),
+            std::vector<float>(together.begin() + t * width, together.begin() + (t + 1) * width)))
+            << "context " << shape.context << " token " << t << " of " << tokens;
+      }
+    }
   }
 }
 

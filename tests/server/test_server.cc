@@ -1,5 +1,6 @@
 #include "tests/server/test_server.h"
 
+#include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
 #include <prometheus/text_serializer.h>
@@ -12,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "proto/status.h"
 #include "tests/fakes/fake_tokenizer.h"
 
 namespace lacuna {
@@ -158,6 +160,17 @@ v1::GenerateRequest MakeRequest(const std::string& text, uint32_t max_tokens) {
   request.mutable_stopping()->set_ignore_eos(true);
   request.mutable_sampling()->set_seed(7);
   return request;
+}
+
+absl::Status Generate(TestServer* test, const v1::GenerateRequest& request,
+                      v1::GenerateResponse* response) {
+  grpc::ClientContext context;
+  return FromGrpcStatus(test->NewStub()->Generate(&context, request, response));
+}
+
+absl::Status Generate(TestServer* test, const v1::GenerateRequest& request) {
+  v1::GenerateResponse response;
+  return Generate(test, request, &response);
 }
 
 }  // namespace lacuna

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "kernels/base/mutex.h"
 #include "lacuna/v1/generation.grpc.pb.h"
 #include "server/server.h"
@@ -69,6 +70,11 @@ bool Eventually(const std::function<bool()>& done);
 
 // A request that generates exactly `max_tokens` tokens.
 v1::GenerateRequest MakeRequest(const std::string& text, uint32_t max_tokens);
+
+// Calls Generate; for those who only want the status, without the response.
+absl::Status Generate(TestServer* test, const v1::GenerateRequest& request,
+                      v1::GenerateResponse* response);
+absl::Status Generate(TestServer* test, const v1::GenerateRequest& request);
 
 }  // namespace lacuna
 

@@ -120,6 +120,20 @@ TEST_F(SamplerTest, TopKKeepsTheBestAndRenormalises) {
   EXPECT_LT(ChiSquared(Histogram(logits, kDraws), p, kDraws), kChiLimit);
 }
 
+TEST_F(SamplerTest, ATopKThatKeepsEveryTokenIsNone) {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0, 2);
+  std::vector<float> logits(500);
+  for (float& logit : logits) logit = normal(random);
+  for (params_.seed = 0; params_.seed < 200; ++params_.seed) {
+    params_.top_k = 0;
+    const int32_t token = Next(logits);
+    for (params_.top_k = 500; params_.top_k <= 501; ++params_.top_k) {
+      ASSERT_EQ(Next(logits), token) << params_.top_k << " with seed " << params_.seed;
+    }
+  }
+}
+
 TEST_F(SamplerTest, TopPKeepsTheSmallestSetThatReachesIt) {
   // Probabilities 0.4, 0.3, 0.2, 0.1.
   const std::vector<float> logits = {std::log(0.1f), std::log(0.4f), std::log(0.3f),
@@ -278,15 +292,14 @@ TEST_F(SamplerTest, EqualsAFullSortOnRandomLogits) {
 
     std::vector<int32_t> ids(logits.size());
     std::iota(ids.begin(), ids.end(), 0);
-    const bool truncated = params_.top_k > 0 || params_.top_p < 1 || params_.min_p > 0;
+    const bool top_k = params_.top_k > 0 && ids.size() > static_cast<size_t>(params_.top_k);
+    const bool truncated = top_k || params_.top_p < 1 || params_.min_p > 0;
     if (truncated) {
       std::stable_sort(ids.begin(), ids.end(),
                        [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
     }
     const double max = *std::max_element(logits.begin(), logits.end());
-    if (params_.top_k > 0 && ids.size() > static_cast<size_t>(params_.top_k)) {
-      ids.resize(params_.top_k);
-    }
+    if (top_k) ids.resize(params_.top_k);
     double total = 0, mass = 0;
     const auto weight = [&](int32_t id) {
       return std::exp((logits[id] - max) / params_.temperature);

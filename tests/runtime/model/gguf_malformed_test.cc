@@ -89,7 +89,13 @@ std::vector<Case> Cases() {
       {"Empty", Code::kDataLoss, "the file has only 0", kNothing, Cut(0)},
       {"OtherMagic", Code::kInvalidArgument, "not with GGUF",
        [](GgufWriter& f) { f.magic = "GGML"; }},
-      {"PowerInfer", Code::kUnimplemented, "PowerInfer", [](GgufWriter& f) { f.magic = "PWRI"; }},
+      {"PowerInfersFalcon", Code::kUnimplemented, "\"falcon\"",
+       [](GgufWriter& f) {
+         f.magic = "PWRI";
+         f.Set("general.architecture", "falcon");
+       }},
+      {"PredictorOfNoPowerInfer", Code::kUnimplemented, "blk.0.fc1.weight",
+       [](GgufWriter& f) { f.Add("blk.0.fc1.weight", {32}, std::vector<float>(32)); }},
       {"VersionZero", Code::kUnimplemented, "version 0", [](GgufWriter& f) { f.version = 0; }},
       {"VersionOne", Code::kUnimplemented, "version 1", [](GgufWriter& f) { f.version = 1; }},
       {"VersionFour", Code::kUnimplemented, "version 4", [](GgufWriter& f) { f.version = 4; }},
@@ -174,7 +180,9 @@ std::vector<Case> Cases() {
       {"ArchitectureIsANumber", Code::kInvalidArgument, "not a text",
        Set("general.architecture", 3u)},
       {"Adapter", Code::kUnimplemented, "adapter", Set("general.type", "adapter")},
-      {"PartOfASplit", Code::kUnimplemented, "--merge", Set("split.count", 3u)},
+      {"PartWithoutAName", Code::kInvalidArgument, "--merge", Set("split.count", 3u)},
+      {"TooManyParts", Code::kInvalidArgument, "split.count", Set("split.count", 513u)},
+      {"PartBeyondTheLast", Code::kInvalidArgument, "split.no", Set("split.no", 1u)},
       {"NoLayers", Code::kInvalidArgument, "block_count", Set("llama.block_count", 0u)},
       {"MoreLayersThanThereAre", Code::kInvalidArgument, "no tensor", Set("llama.block_count", 3u)},
       {"FewerLayersThanThereAre", Code::kUnimplemented, "does not use",
@@ -191,7 +199,20 @@ std::vector<Case> Cases() {
       {"EpsilonIsNaN", Code::kInvalidArgument, "epsilon",
        Set("llama.attention.layer_norm_rms_epsilon", std::numeric_limits<float>::quiet_NaN())},
       {"PartialRotation", Code::kUnimplemented, "rotation", Set("llama.rope.dimension_count", 4u)},
-      {"YarnRotation", Code::kUnimplemented, "yarn", Set("llama.rope.scaling.type", "yarn")},
+      {"LongRotation", Code::kUnimplemented, "\"longrope\"",
+       Set("llama.rope.scaling.type", "longrope")},
+      {"YarnOfAnotherMeaning", Code::kUnimplemented, "yarn_attn_factor 1.25",
+       [](GgufWriter& f) {
+         f.Set("llama.rope.scaling.type", "yarn");
+         f.Set("llama.rope.scaling.factor", 4.0f);
+         f.Set("llama.rope.scaling.yarn_attn_factor", 1.25f);
+       }},
+      {"YarnWithoutFrequencies", Code::kInvalidArgument, "no frequencies to choose from",
+       [](GgufWriter& f) {
+         f.Set("llama.rope.scaling.type", "yarn");
+         f.Set("llama.rope.scaling.factor", 4.0f);
+         f.Set("llama.rope.freq_base", 1.0f);
+       }},
       {"Experts", Code::kUnimplemented, "experts", Set("llama.expert_count", 8u)},
       {"UnknownActivation", Code::kUnimplemented, "gelu", Set("llama.hidden_activation", "gelu")},
       {"ShapeOfAnotherModel", Code::kInvalidArgument, "shape",

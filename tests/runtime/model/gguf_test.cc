@@ -18,6 +18,7 @@
 #include "runtime/model/gguf_file.h"
 #include "runtime/model/gguf_types.h"
 #include "runtime/model/load_model.h"
+#include "tests/runtime/base/testing.h"
 #include "tests/runtime/model/gguf_writer.h"
 
 namespace lacuna {
@@ -36,13 +37,11 @@ TEST(GgufTypes, EveryTypeIsReadAsByThePackage) {
     ASSERT_EQ(tensor.shape, (std::vector<int64_t>{3, 512}));
     std::vector<std::byte> blocks(tensor.bytes);
     std::vector<float> floats(3 * 512), expected(3 * 512);
-    ASSERT_TRUE((*file)->Read(tensor.offset, tensor.bytes, blocks.data()).ok());
+    ASSERT_TRUE((*file)->Read(tensor, 0, tensor.bytes, blocks.data()).ok());
     const GgufTensor& golden = (*file)->header().tensors.at(name + ".expected");
     ASSERT_EQ(golden.bytes, 3 * 512 * 4);
     ASSERT_TRUE(
-        (*file)
-            ->Read(golden.offset, golden.bytes, reinterpret_cast<std::byte*>(expected.data()))
-            .ok());
+        (*file)->Read(golden, 0, golden.bytes, reinterpret_cast<std::byte*>(expected.data())).ok());
     tensor.type->dequantize(blocks.data(), 3 * 512 / tensor.type->block_elements, floats.data());
     for (size_t i = 0; i < floats.size(); ++i) {
       ASSERT_EQ(floats[i], expected[i]) << name << ", element " << i;
@@ -51,12 +50,12 @@ TEST(GgufTypes, EveryTypeIsReadAsByThePackage) {
   EXPECT_EQ(types, 15);
 }
 
-absl::StatusOr<ModelConfig> Config(const GgufWriter& file) {
+absl::StatusOr<ModelConfig> Config(const GgufWriter& file, std::string_view activation = "") {
   const std::string bytes = file.Bytes();
   const absl::StatusOr<GgufHeader> header =
       ParseGgufHeader(bytes, static_cast<int64_t>(bytes.size()));
   if (!header.ok()) return header.status();
-  return ParseGgufConfig(*header);
+  return ParseGgufConfig(*header, activation);
 }
 
 TEST(GgufConfig, KeysBecomeTheSameConfigurationAsConfigJson) {
@@ -89,22 +88,24 @@ TEST(GgufConfig, ReluIsTakenWhereTheFileSaysSo) {
   EXPECT_EQ(Config(file)->activation.kind, ActivationKind::kRelu);
 }
 
-// The small model as another architecture: its keys begin differently.
-GgufWriter MiniCpm() {
+TEST(GgufConfig, AnActivationMayReplaceWhatTheFileDeclares) {
   GgufWriter file = SmallGguf();
-  file.Set("general.architecture", "minicpm");
-  file.Set("minicpm.block_count", 2u);
-  file.Set("minicpm.context_length", 64u);
-  file.Set("minicpm.embedding_length", 32u);
-  file.Set("minicpm.feed_forward_length", 64u);
-  file.Set("minicpm.attention.head_count", 4u);
-  file.Set("minicpm.attention.head_count_kv", 2u);
-  file.Set("minicpm.attention.layer_norm_rms_epsilon", 1e-5f);
-  return file;
+  file.Set("llama.hidden_activation", "gelu");
+  EXPECT_TRUE(IsError(Config(file).status(), absl::StatusCode::kUnimplemented,
+                      "llama.hidden_activation \"gelu\", this build runs relu and silu of GGUF "
+                      "files; --activation=relu|fatrelu:T|drelu|silu replaces it"));
+  const absl::StatusOr<ModelConfig> config = Config(file, "fatrelu:0.5");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->activation.kind, ActivationKind::kFatRelu);
+  EXPECT_EQ(config->activation.threshold, 0.5f);
+  file.Remove("llama.hidden_activation");
+  EXPECT_EQ(Config(file, "silu")->activation_note, "");
+  EXPECT_TRUE(IsError(Config(file, "gelu").status(), absl::StatusCode::kInvalidArgument,
+                      "want relu, fatrelu:T"));
 }
 
 TEST(GgufConfig, MiniCpmHasTheScalesOfItsKeys) {
-  GgufWriter file = MiniCpm();
+  GgufWriter file = SmallGguf("minicpm");
   file.Set("minicpm.embedding_scale", 7.0f);
   file.Set("minicpm.residual_scale", 0.25f);
   file.Set("minicpm.logit_scale", 8.0f);
@@ -115,7 +116,7 @@ TEST(GgufConfig, MiniCpmHasTheScalesOfItsKeys) {
 }
 
 TEST(GgufConfig, MiniCpmOfOlderConvertersHasTheScalesOfItsFirstModels) {
-  const ModelConfig config = Config(MiniCpm()).value();
+  const ModelConfig config = Config(SmallGguf("minicpm")).value();
   EXPECT_EQ(config.embedding_scale, 12.0f);
   EXPECT_FLOAT_EQ(config.residual_scale, 1.4f / std::sqrt(2.0f));
   EXPECT_FLOAT_EQ(config.logits_scale, 256.0f / 32.0f);
@@ -157,6 +158,45 @@ TEST(GgufConfig, LinearScalingOfTheRotationHasTwoSpellings) {
   EXPECT_EQ(Config(file)->rope_scaling.factor, 4.0f);
   file.Set("llama.rope.scaling.type", "none");
   EXPECT_EQ(Config(file)->rope_scaling.kind, RopeScalingKind::kNone);
+}
+
+TEST(GgufConfig, LinearScalingExtendsTheContextAsThatOfConfigJson) {
+  GgufWriter file = SmallGguf();
+  file.Set("llama.rope.scaling.type", "linear");
+  file.Set("llama.rope.scaling.factor", 4.0f);
+  file.Set("llama.attention.sliding_window", 100u);
+  EXPECT_EQ(Config(file)->max_context, 4 * 64);
+  EXPECT_EQ(Config(file)->sliding_window, 100);
+  // Where the file has the context before scaling, too, the other may be the one after it.
+  file.Set("llama.rope.scaling.original_context_length", 16u);
+  EXPECT_EQ(Config(file)->max_context, 64);
+  file.Set("llama.rope.scaling.factor", 8.0f);
+  EXPECT_EQ(Config(file)->max_context, 8 * 16);
+  file.Set("llama.rope.scaling.factor", 1e6f);
+  EXPECT_EQ(Config(file)->max_context, 1 << 20);
+  file.Set("llama.rope.scaling.type", "none");
+  EXPECT_EQ(Config(file)->max_context, 64);
+}
+
+TEST(GgufConfig, YarnIsThatOfTheConfigJson) {
+  const auto json = ReadFile(kGolden + "rope_yarn/config.json", 1 << 20);
+  const ModelConfig want = ParseModelConfig(*json, "").value();
+  GgufWriter file = SmallGguf();
+  file.Set("llama.context_length", 26u);
+  file.Set("llama.rope.freq_base", 500.0f);
+  file.Set("llama.rope.scaling.type", "yarn");
+  file.Set("llama.rope.scaling.factor", 4.0f);
+  file.Set("llama.rope.scaling.original_context_length", 26u);
+  file.Set("llama.rope.scaling.yarn_beta_fast", 4.0f);
+  file.Set("llama.rope.scaling.yarn_beta_slow", 0.5f);
+  const ModelConfig got = Config(file).value();
+  EXPECT_EQ(got.rope_scaling.kind, RopeScalingKind::kYarn);
+  EXPECT_EQ(got.max_context, want.max_context);
+  EXPECT_EQ(got.rope_scaling.attention_factor, want.rope_scaling.attention_factor);
+  EXPECT_EQ(InverseFrequencies(got.rope_theta, got.rope_scaling, 8, 1),
+            InverseFrequencies(want.rope_theta, want.rope_scaling, 8, 1));
+  EXPECT_NE(InverseFrequencies(got.rope_theta, got.rope_scaling, 8, 1),
+            InverseFrequencies(got.rope_theta, {}, 8, 1));
 }
 
 TEST(GgufConfig, RotationFactorsAreATensor) {

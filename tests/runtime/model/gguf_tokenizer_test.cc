@@ -15,6 +15,7 @@
 #include "runtime/tokenizer/load_tokenizer.h"
 #include "runtime/tokenizer/sentencepiece_tokenizer.h"
 #include "runtime/tokenizer/tokenizer_json.h"
+#include "tests/runtime/base/testing.h"
 #include "tests/runtime/model/gguf_writer.h"
 #include "tests/runtime/tokenizer/golden_strings.h"
 
@@ -167,6 +168,36 @@ TEST(GgufTokenizer, BosComesFirstUnlessTheFileSaysNo) {
   file.Remove("tokenizer.ggml.add_bos_token");
   file.Set("tokenizer.ggml.pre", "llama-bpe");
   EXPECT_EQ(MakeTokenizer(file).value()->Encode("", true).value(), (std::vector<int32_t>{1}));
+}
+
+TEST(GgufTokenizer, ABosThatIsNotThereCannotComeFirst) {
+  constexpr char kWhatToDo[] =
+      "there is no key \"tokenizer.ggml.bos_token_id\", but a text is to begin with that token; "
+      "add it with: gguf-new-metadata --special-token bos TOKEN FILE NEW_FILE";
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  GgufWriter file = SmallGguf();
+  file.Remove("tokenizer.ggml.bos_token_id");
+  EXPECT_TRUE(IsError(MakeTokenizer(file).status(), kInvalid, kWhatToDo));
+  file.Set("tokenizer.ggml.model", "gpt2");
+  file.Set("tokenizer.ggml.pre", "llama-bpe");
+  EXPECT_TRUE(IsError(MakeTokenizer(file).status(), kInvalid, kWhatToDo));
+  file.Set("tokenizer.ggml.add_bos_token", false);
+  EXPECT_TRUE(MakeTokenizer(file).value()->Encode("", true).value().empty());
+}
+
+TEST(GgufTokenizer, ListsLongerThanAnyVocabularyAreRefusedBeforeTheyTakeMemory) {
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  GgufWriter file = SmallGguf();
+  file.Set("tokenizer.ggml.model", "gpt2");
+  file.Set("tokenizer.ggml.pre", "gpt-2");
+  const uint64_t count = (1 << 20) + 1;
+  const std::string empty(count * sizeof(uint64_t), '\0');
+  file.SetArray("tokenizer.ggml.merges", GgufValueType::kString, count, empty);
+  EXPECT_TRUE(IsError(MakeTokenizer(file).status(), kInvalid,
+                      "key \"tokenizer.ggml.merges\" lists 1048577 texts, the limit is 1048576"));
+  file.SetArray("tokenizer.ggml.tokens", GgufValueType::kString, count, empty);
+  EXPECT_TRUE(IsError(MakeTokenizer(file).status(), kInvalid,
+                      "key \"tokenizer.ggml.tokens\" lists 1048577 texts, the limit is 1048576"));
 }
 
 TEST(GgufTokenizer, AnEndAfterEachPromptIsRefused) {

@@ -129,22 +129,22 @@ class GgufWriter {
   std::vector<Key> keys_;
 };
 
-// A model of the architecture `llama` that loads: 2 layers, hidden size 32, 4 heads on 2, FFN 64,
+// A model that loads: 2 layers, hidden size 32, 4 heads on 2, FFN 64,
 // 264 tokens.
-inline GgufWriter SmallGguf() {
+inline GgufWriter SmallGguf(const std::string& architecture = "llama") {
   constexpr int64_t kHidden = 32, kFfn = 64, kKv = 16, kVocab = 264;
   GgufWriter file;
-  file.Set("general.architecture", "llama");
+  file.Set("general.architecture", architecture);
   file.Set("general.alignment", 32u);
-  file.Set("llama.block_count", 2u);
-  file.Set("llama.context_length", 64u);
-  file.Set("llama.embedding_length", uint32_t{kHidden});
-  file.Set("llama.feed_forward_length", uint32_t{kFfn});
-  file.Set("llama.attention.head_count", 4u);
-  file.Set("llama.attention.head_count_kv", 2u);
-  file.Set("llama.attention.layer_norm_rms_epsilon", 1e-5f);
-  file.Set("llama.rope.dimension_count", 8u);
-  file.Set("llama.rope.freq_base", 10000.0f);
+  file.Set(architecture + ".block_count", 2u);
+  file.Set(architecture + ".context_length", 64u);
+  file.Set(architecture + ".embedding_length", uint32_t{kHidden});
+  file.Set(architecture + ".feed_forward_length", uint32_t{kFfn});
+  file.Set(architecture + ".attention.head_count", 4u);
+  file.Set(architecture + ".attention.head_count_kv", 2u);
+  file.Set(architecture + ".attention.layer_norm_rms_epsilon", 1e-5f);
+  file.Set(architecture + ".rope.dimension_count", 8u);
+  file.Set(architecture + ".rope.freq_base", 10000.0f);
   std::vector<std::string> tokens = {"<unk>", "<s>", "</s>"};
   std::vector<int32_t> types = {2, 3, 3};
   for (int byte = 0; byte < 256; ++byte) {

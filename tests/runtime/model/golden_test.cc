@@ -136,6 +136,8 @@ constexpr const char* kVariants[] = {"default",
                                      "rope_dynamic",
                                      "rope_linear",
                                      "rope_llama3",
+                                     "rope_yarn",
+                                     "rope_yarn_mscale",
                                      "silu_gqa_tied"};
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, GoldenTest, ::testing::ValuesIn(kVariants),

@@ -42,6 +42,37 @@ TEST(LoadModel, RefusesATokenizerThatCannotBeTheModels) {
   }
 }
 
+// OPT's configuration, whose texts begin and end with token 2, and a tokenizer of as many ids.
+absl::Status LoadOptWithTokens(const char* vocab, const char* special_tokens) {
+  const TempDir dir;
+  const std::string config = LACUNA_SOURCE_DIR "/tests/data/golden/opt/config.json";
+  std::filesystem::copy(config, dir.File("config.json"));
+  dir.Write("vocab.json", vocab);
+  dir.Write("merges.txt", "#version: 0.2\n");
+  dir.Write("special_tokens_map.json", special_tokens);
+  LoadOptions options;
+  options.path = dir.path();
+  return LoadModel(options).status();
+}
+
+TEST(LoadModel, RefusesATokenizerOfTheRightSizeWithOtherControlTokens) {
+  EXPECT_TRUE(IsError(LoadOptWithTokens(R"({"a": 0, "b": 1, "c": 2, "<|endoftext|>": 130})", "{}"),
+                      absl::StatusCode::kInvalidArgument,
+                      "the model's texts begin with token 2 and end with 2, no control tokens of "
+                      "the tokenizer, whose own are 130 and 130: they do not belong together; "
+                      "fetch the tokenizer's files"));
+  // Without special_tokens_map.json, OPT's own files say no more than their names.
+  const char* const opt = R"({"<s>": 0, "<pad>": 1, "</s>": 2, "a": 130})";
+  EXPECT_TRUE(IsError(LoadOptWithTokens(opt, "{}"), absl::StatusCode::kInvalidArgument,
+                      "whose files name none (tokenizer_config.json or"));
+  // The weights are the next thing that is missing.
+  for (const char* const special :
+       {R"({"bos_token": "</s>", "eos_token": "</s>"})", R"({"eos_token": "</s>"})"}) {
+    EXPECT_TRUE(
+        IsError(LoadOptWithTokens(opt, special), absl::StatusCode::kNotFound, "safetensors"));
+  }
+}
+
 TEST(LoadModel, PathsThatCannotBeLookedAtAreErrors) {
   LoadOptions options;
   options.path = std::string(300, 'x');  // longer than a file system's names
