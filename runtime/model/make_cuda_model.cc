@@ -200,8 +200,8 @@ absl::Status CudaModel::UploadRotations() {
     }
     for (int64_t i = 0; i < half; ++i) {
       const float angle = static_cast<float>(p) * frequencies[i];
-      cos[p * half + i] = std::cos(angle);
-      sin[p * half + i] = std::sin(angle);
+      cos[p * half + i] = std::cos(angle) * scaling.attention_factor;
+      sin[p * half + i] = std::sin(angle) * scaling.attention_factor;
     }
   }
   const int64_t bytes = config_.max_context * half * static_cast<int64_t>(sizeof(float));

@@ -95,10 +95,16 @@ std::vector<Architecture> Architectures() {
   mup.embedding_scale = 8.0f;
   mup.residual_scale = 0.25f;
   mup.logits_scale = 0.5f;
+  ModelConfig yarn = Relu();
+  yarn.rope_scaling = {.kind = RopeScalingKind::kYarn,
+                       .factor = 4,
+                       .trained_context = 16,
+                       .attention_factor = YarnAttentionFactor(4)};
   return {{"Relu", Relu()},
           {"FatRelu", Fit(RandomConfig({ActivationKind::kFatRelu, 0.5f}))},
           {"Silu", Fit(RandomConfig({ActivationKind::kSilu, 0}))},
           {"Mup", mup},
+          {"Yarn", yarn},
           {"Opt", Fit(OptConfig(false))},
           {"OptNormAfter", Fit(OptConfig(true))},
           {"WindowDRelu", Fit(WindowConfig())}};
