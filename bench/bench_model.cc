@@ -22,8 +22,7 @@ BenchModel::BenchModel(Model* model, std::vector<int32_t> prompt, const BenchSha
 
 absl::Status BenchModel::Prepare() {
   const int32_t blocks = KvCache::BlocksFor(shape_.prompt_tokens + shape_.generate_tokens);
-  absl::StatusOr<std::unique_ptr<KvCache>> cache =
-      KvCache::Create(model_->config(), blocks * shape_.batch, model_->facts().kv_type);
+  absl::StatusOr<std::unique_ptr<KvCache>> cache = model_->CreateKvCache(blocks * shape_.batch);
   if (!cache.ok()) return cache.status();
   cache_ = *std::move(cache);
   for (int s = 0; s < shape_.batch; ++s) {

@@ -8,13 +8,15 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "bench/bandwidth.h"
 #include "bench/bench_model.h"
+#include "bench/cuda_bandwidth.h"
+#include "runtime/model/device_choice.h"
 #include "runtime/model/load_model.h"
 #include "runtime/model/synthetic.h"
-#include "runtime/model/transformer_model.h"
 
 namespace lacuna {
 namespace {
@@ -95,10 +97,8 @@ nlohmann::ordered_json Report(const Options& options, const BenchShape& shape, c
   const double steps = static_cast<double>(total.decode_steps);
   const ModelConfig& config = model.config();
   // Everything but the FFN is read in full by every step.
-  int64_t dense_ffn = 0;
-  const auto& weights = static_cast<const TransformerModel&>(model).weights();
-  for (const LayerWeights& layer : weights.layers) dense_ffn += layer.ffn_bytes();
-  const double bytes = static_cast<double>(model.facts().step_weight_bytes - dense_ffn) +
+  const ModelFacts& facts = model.facts();
+  const double bytes = static_cast<double>(facts.step_weight_bytes - facts.ffn_weight_bytes) +
                        static_cast<double>(total.ffn_bytes) / steps;
   const Summary p = Summarize(prefill), d = Summarize(decode), b = Summarize(bandwidth);
   const double achieved = bytes * d.median / shape.batch;
@@ -186,7 +186,8 @@ absl::StatusOr<std::vector<FfnMode>> ParseModes(const std::string& text) {
 // All modes of one shape in interleaved rounds; prints a report for each.
 absl::Status MeasureShape(const Options& options, const BenchShape& shape,
                           const std::vector<FfnMode>& modes, const Model& model,
-                          const BandwidthProbe& probe, double load_seconds, BenchModel* bench) {
+                          absl::FunctionRef<absl::StatusOr<double>()> measure_bandwidth,
+                          double load_seconds, BenchModel* bench) {
   absl::Status status = bench->Prepare();
   if (!status.ok()) return status;
 
@@ -194,13 +195,14 @@ absl::Status MeasureShape(const Options& options, const BenchShape& shape,
   std::vector<std::vector<double>> bandwidth(modes.size());
   for (int r = -1; r < options.repeat; ++r) {  // round -1 warms up
     for (size_t m = 0; m < modes.size(); ++m) {
-      const double bytes_per_s = probe.Measure();
+      const absl::StatusOr<double> bytes_per_s = measure_bandwidth();
+      if (!bytes_per_s.ok()) return bytes_per_s.status();
       absl::StatusOr<BenchRun> run = bench->Run(modes[m], static_cast<uint64_t>(r + 2));
       if (!run.ok()) return run.status();
       std::fprintf(stderr, "\r%s: round %d of %d ", FfnModeName(modes[m]), r + 1, options.repeat);
       if (r < 0) continue;
       runs[m].push_back(*run);
-      bandwidth[m].push_back(bytes_per_s);
+      bandwidth[m].push_back(*bytes_per_s);
     }
   }
   std::fputs("\n", stderr);
@@ -238,12 +240,18 @@ absl::Status RunBench(const Options& options) {
   }
   absl::StatusOr<BandwidthProbe> probe = BandwidthProbe::Create(loaded->pool.get());
   if (!probe.ok()) return probe.status();
+  const absl::StatusOr<DeviceRequest> device = ParseDevice(loaded->model->facts().device);
+  if (!device.ok()) return device.status();
+  const auto measure_bandwidth = [&]() -> absl::StatusOr<double> {
+    if (device->kind == DeviceRequest::Kind::kCuda) return CudaCopyBandwidth(device->gpu);
+    return probe->Measure();
+  };
   for (const int batch : options.batches) {
     BenchShape shape = options.shape;
     shape.batch = batch;
     BenchModel bench(loaded->model.get(), prompt, shape);
-    const absl::Status status =
-        MeasureShape(options, shape, *modes, *loaded->model, *probe, load_seconds, &bench);
+    const absl::Status status = MeasureShape(options, shape, *modes, *loaded->model,
+                                             measure_bandwidth, load_seconds, &bench);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -272,7 +280,8 @@ int Main(int argc, char** argv) {
   app.add_option("--predictor_recall", options.load.predictor_recall,
                  "Share of the active neurons that the sketch should find")
       ->capture_default_str();
-  app.add_option("--device", options.load.device, "auto or cpu")->capture_default_str();
+  app.add_option("--device", options.load.device, "auto, cpu, cuda or cuda:N")
+      ->capture_default_str();
   app.add_option("--threads", options.load.threads, "0: all CPUs that may be used")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));

@@ -44,8 +44,7 @@ class Reader {
                                                      loaded->model->config().max_context));
     }
     const int32_t blocks = KvCache::BlocksFor(context);
-    absl::StatusOr<std::unique_ptr<KvCache>> cache =
-        KvCache::Create(loaded->model->config(), blocks, loaded->model->facts().kv_type);
+    absl::StatusOr<std::unique_ptr<KvCache>> cache = loaded->model->CreateKvCache(blocks);
     if (!cache.ok()) return cache.status();
     Reader reader;
     reader.loaded_ = *std::move(loaded);

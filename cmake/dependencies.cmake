@@ -13,6 +13,7 @@ if(LACUNA_SERVICE)
 endif()
 if(LACUNA_TESTS)
   find_package(GTest REQUIRED)
+  find_package(Boost REQUIRED COMPONENTS context)  # threads of emulated CUDA blocks
   # The oracle of the tokenizer tests. Never link it with libprotobuf: it carries another version
   # of it under the same symbols, and the process aborts.
   pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)

@@ -10,6 +10,7 @@ base=(g++ cmake ninja-build python3 pkg-config libabsl-dev nlohmann-json3-dev li
 service=(libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
          prometheus-cpp-dev curl)
 tests=(libgtest-dev libgmock-dev binutils
+       libboost-context-dev  # fibers, for tests/cuda_emulation
        libsentencepiece-dev)  # the tokenizer's oracle
 service_tests=(prometheus openssl  # for promtool and test certificates
                python3-yaml python3-venv)  # for tests/deploy

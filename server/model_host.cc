@@ -4,9 +4,8 @@
 #include <limits>
 #include <utility>
 
-#include "runtime/base/memory.h"
-
 namespace lacuna {
+
 int32_t KvCacheBlocks(const ModelConfig& config, DType kv_type, int64_t kv_cache_mb,
                       int32_t max_concurrent, int64_t free_bytes) {
   const int64_t bytes_per_block = KvCache::BytesPerBlock(config, kv_type);
@@ -30,11 +29,9 @@ absl::StatusOr<std::unique_ptr<ModelHost>> ModelHost::Create(const std::string& 
   host->loaded_ = std::move(loaded);
   const ModelConfig& config = host->model().config();
   const DType kv_type = host->model().facts().kv_type;
-  absl::StatusOr<std::unique_ptr<KvCache>> cache =
-      KvCache::Create(config,
-                      KvCacheBlocks(config, kv_type, options.kv_cache_mb, options.max_concurrent,
-                                    AvailableMemoryBytes()),
-                      kv_type);
+  absl::StatusOr<std::unique_ptr<KvCache>> cache = host->model().CreateKvCache(
+      KvCacheBlocks(config, kv_type, options.kv_cache_mb, options.max_concurrent,
+                    host->model().AvailableBytes()));
   if (!cache.ok()) return cache.status();
   host->kv_cache_ = *std::move(cache);
   // The last token of a sequence needs no place in the cache.

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "runtime/model/activation_name.h"
+#include "runtime/model/device_choice.h"
 #include "server/default_model.h"
 #include "server/version.h"
 
@@ -57,12 +58,8 @@ std::string CheckOptionalAddress(const std::string& text) {
 }
 
 std::string CheckDevice(const std::string& text) {
-  int index = 0;
-  if (text == "auto" || text == "cpu" || text == "cuda" ||
-      (text.rfind("cuda:", 0) == 0 && absl::SimpleAtoi(text.substr(5), &index) && index >= 0)) {
-    return "";
-  }
-  return absl::StrCat("'", text, "' is not auto, cpu, cuda or cuda:N");
+  return ParseDevice(text).ok() ? ""
+                                : absl::StrCat("'", text, "' is not auto, cpu, cuda or cuda:N");
 }
 
 CLI::Option* AddDuration(CLI::App* app, const std::string& name, absl::Duration* value,
@@ -221,7 +218,7 @@ void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* m
   app->add_option("--predictor_recall", options->predictor_recall,
                   "Share of the active neurons that the sketch is to find")
       ->check(CLI::Range(0.5, 0.99999));
-  app->add_option("--device", options->device, "auto, cpu, cuda or cuda:N (not yet)")
+  app->add_option("--device", options->device, "auto (a GPU if there is one), cpu, cuda or cuda:N")
       ->type_name("DEVICE")
       ->check(CheckDevice);
   app->add_option("--threads", options->threads, "Threads that compute; 0: one per available CPU")

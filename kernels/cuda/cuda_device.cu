@@ -1,8 +1,8 @@
 #include <cuda_runtime_api.h>
 
-#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/cuda_error.h"
 
 namespace lacuna {
 
@@ -14,6 +14,35 @@ absl::StatusOr<int> CudaDeviceCount() {
   }
   if (count == 0) return absl::UnavailableError("no usable GPU: the driver lists none");
   return count;
+}
+
+absl::Status SetCudaDevice(int ordinal) {
+  const absl::StatusOr<int> count = CudaDeviceCount();
+  if (!count.ok()) return count.status();
+  if (ordinal < 0 || ordinal >= *count) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("there is no GPU ", ordinal, ": they are numbered 0 to ", *count - 1));
+  }
+  return CudaStatus("cudaSetDevice", cudaSetDevice(ordinal));
+}
+
+absl::StatusOr<CudaDeviceInfo> GetCudaDeviceInfo() {
+  int ordinal = 0;
+  cudaDeviceProp properties;
+  size_t free = 0, total = 0;
+  absl::Status status = CudaStatus("cudaGetDevice", cudaGetDevice(&ordinal));
+  status.Update(
+      CudaStatus("cudaGetDeviceProperties", cudaGetDeviceProperties(&properties, ordinal)));
+  status.Update(CudaStatus("cudaMemGetInfo", cudaMemGetInfo(&free, &total)));
+  if (!status.ok()) return status;
+  CudaDeviceInfo info;
+  info.name = properties.name;
+  info.isa = absl::StrCat("sm_", properties.major, properties.minor);
+  info.multiprocessors = properties.multiProcessorCount;
+  info.memory_bytes = static_cast<int64_t>(total);
+  info.free_bytes = static_cast<int64_t>(free);
+  info.l2_bytes = properties.l2CacheSize;
+  return info;
 }
 
 }  // namespace lacuna

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "kernels/base/aligned_buffer.h"
+
 namespace lacuna {
 
 DType KvCache::TypeBeside(DType weights) {
@@ -17,8 +19,14 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
   absl::StatusOr<AlignedBuffer> buffer =
       AlignedBuffer::Allocate(BytesPerBlock(config, type) * num_blocks);
   if (!buffer.ok()) return buffer.status();
+  const auto owner = std::make_shared<AlignedBuffer>(*std::move(buffer));
+  return Over(config, num_blocks, type, std::shared_ptr<std::byte>(owner, owner->data()));
+}
+
+std::unique_ptr<KvCache> KvCache::Over(const ModelConfig& config, int32_t num_blocks, DType type,
+                                       std::shared_ptr<std::byte> memory) {
   std::unique_ptr<KvCache> cache(new KvCache);
-  cache->buffer_ = *std::move(buffer);
+  cache->memory_ = std::move(memory);
   cache->num_blocks_ = num_blocks;
   cache->bytes_per_layer_ = int64_t{num_blocks} * kBlockSize * RowBytes(type, config.kv_dim());
   cache->shape_.type = type;
@@ -30,7 +38,7 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
 
 KvView KvCache::layer(int32_t index) const {
   KvView view = shape_;
-  view.keys = buffer_.data() + 2 * index * bytes_per_layer_;
+  view.keys = memory_.get() + 2 * index * bytes_per_layer_;
   view.values = view.keys + bytes_per_layer_;
   return view;
 }

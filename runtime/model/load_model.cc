@@ -6,7 +6,6 @@
 #include <system_error>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "kernels/cpu/cpu_kernels.h"
@@ -14,30 +13,26 @@
 #include "runtime/base/file.h"
 #include "runtime/model/checkpoint.h"
 #include "runtime/model/checkpoint_source.h"
+#include "runtime/model/device_choice.h"
 #include "runtime/model/gguf_checkpoint.h"
 #include "runtime/model/gguf_config.h"
 #include "runtime/model/gguf_file.h"
 #include "runtime/model/gguf_tokenizer.h"
+#include "runtime/model/make_cuda_model.h"
 #include "runtime/model/transformer_model.h"
 #include "runtime/tokenizer/load_tokenizer.h"
 
 namespace lacuna {
 namespace {
 
-absl::Status CheckDevice(const std::string& device) {
-  if (device == "auto" || device == "cpu") return absl::OkStatus();
-  if (device != "cuda" && !absl::StartsWith(device, "cuda:")) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--device=", device, ": want auto, cpu, cuda or cuda:N"));
-  }
-  const absl::StatusOr<int> gpus = CudaDeviceCount();
-  return absl::UnimplementedError(absl::StrCat(
-      "--device=", device, ": models run on the CPU only so far; use --device=cpu (",
-      gpus.ok() ? absl::StrCat(*gpus, " GPUs were found") : std::string(gpus.status().message()),
-      ")"));
+absl::StatusOr<DeviceChoice> FindDevice(const std::string& device) {
+  absl::StatusOr<DeviceRequest> request = ParseDevice(device);
+  if (!request.ok()) return request.status();
+  if (request->kind == DeviceRequest::Kind::kCpu) return DeviceChoice{};
+  return ChooseDevice(*request, CudaDeviceCount());
 }
 
-absl::Status CheckPredictor(const LoadOptions& options, const ModelConfig& config) {
+absl::Status CheckPredictor(const LoadOptions& options, const ModelConfig& config, int gpu) {
   if (options.predictor == "off") return absl::OkStatus();
   if (options.predictor != "sketch") {
     return absl::InvalidArgumentError(
@@ -46,6 +41,10 @@ absl::Status CheckPredictor(const LoadOptions& options, const ModelConfig& confi
   if (!config.activation.has_zeros()) {
     return absl::InvalidArgumentError(
         "--predictor=sketch: the model's activation is never zero, so there is nothing to predict");
+  }
+  if (gpu >= 0) {
+    return absl::UnimplementedError(
+        "--predictor=sketch predicts on the CPU only so far: it needs --device=cpu");
   }
   if (options.predictor_recall > 0 && options.predictor_recall < 1) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("--predictor_recall=", options.predictor_recall,
@@ -182,12 +181,15 @@ std::vector<std::string> Warnings(const ModelFiles& files) {
 
 absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSource& source,
                                        const LoadOptions& options) {
-  absl::Status status = CheckDevice(options.device);
-  status.Update(CheckPredictor(options, config));
+  absl::StatusOr<DeviceChoice> device = FindDevice(options.device);
+  if (!device.ok()) return device.status();
+  absl::Status status = CheckPredictor(options, config, device->gpu);
   if (!status.ok()) return status;
   absl::StatusOr<DType> dtype =
       options.weights == "auto" ? source.stored_dtype() : ParseWeightType(options.weights);
   if (!dtype.ok()) return dtype.status();
+  if (device->gpu >= 0) status = CheckCudaMemory(config, *dtype, device->gpu);
+  if (!status.ok()) return status;
   const char* isa = std::getenv("LACUNA_ISA");
   absl::StatusOr<const KernelTable*> kernels = SelectCpuKernels(isa == nullptr ? "" : isa);
   if (!kernels.ok()) return kernels.status();
@@ -198,6 +200,14 @@ absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSo
   absl::StatusOr<ModelWeights> weights = ModelWeights::Load(
       config, source, *dtype, sketch, **kernels, loaded.pool->threads(), options.progress);
   if (!weights.ok()) return weights.status();
+  if (!device->fallback.empty()) loaded.warnings.push_back(device->fallback);
+  if (device->gpu >= 0) {
+    absl::StatusOr<std::unique_ptr<Model>> model =
+        MakeCudaModel(config, *std::move(weights), device->gpu);
+    if (!model.ok()) return model.status();
+    loaded.model = *std::move(model);
+    return loaded;
+  }
   auto model =
       std::make_unique<TransformerModel>(config, *std::move(weights), *kernels, loaded.pool.get());
   if (sketch) model->UsePredictor(options.predictor_recall);
@@ -224,7 +234,7 @@ absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options) {
   if (!loaded.ok()) return loaded;
   loaded->tokenizer = std::move(files->tokenizer);
   loaded->chat_template = std::move(files->chat_template);
-  loaded->warnings = std::move(files->warnings);
+  loaded->warnings.insert(loaded->warnings.begin(), files->warnings.begin(), files->warnings.end());
   return loaded;
 }
 

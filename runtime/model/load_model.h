@@ -22,7 +22,7 @@ struct LoadOptions {
   // "auto" (as stored; f16 becomes f32, the blocks of a GGUF file int8), f32, bf16, int8, int4
   std::string weights = "auto";
   std::string activation;         // "": the model's own; see ParseActivation
-  std::string device = "auto";    // "auto", "cpu", "cuda", "cuda:N"
+  std::string device = "auto";    // see ParseDevice
   int threads = 0;                // 0: AvailableCpus()
   std::string predictor = "off";  // "off", "sketch"
   double predictor_recall = 0.99;
@@ -50,13 +50,14 @@ struct LoadedModel {
   // Or why the model takes no messages; it can be served without.
   absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template =
       absl::NotFoundError("there is no chat template");
-  std::vector<std::string> warnings;  // as in ModelFiles
+  // As in ModelFiles, and why the CPU is used where a GPU might have been expected.
+  std::vector<std::string> warnings;
 };
 
 // The first half of LoadModel: checks what can be checked of all files before it takes memory for
 // weights. INVALID_ARGUMENT or NOT_FOUND or DATA_LOSS (what is wrong in which file), UNIMPLEMENTED
 // (architecture, format, weights or device that this build does not run), RESOURCE_EXHAUSTED
-// (memory).
+// (memory), UNAVAILABLE (a GPU).
 absl::StatusOr<ModelFiles> OpenModel(const LoadOptions& options);
 
 // Errors as above and below.

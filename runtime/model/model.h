@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -56,7 +57,8 @@ struct FfnStepStats {
   int64_t audit_mismatches = 0;
 };
 
-// Wall time of the parts of one step, seconds.
+// Wall time of the parts of one step, seconds. On a GPU, which is not asked in between, all is
+// `other`.
 struct StepTimes {
   double ffn = 0;
   double attention = 0;  // norms, projections, RoPE and attention proper
@@ -75,11 +77,12 @@ struct ModelFacts {
   int64_t parameters = 0;
   int64_t weight_bytes = 0;       // in memory
   int64_t step_weight_bytes = 0;  // that one dense decode step reads
+  int64_t ffn_weight_bytes = 0;   // of those, the FFNs'
   std::string weights;            // "f32", "bf16", "int8", "int4"
   DType kv_type = DType::kF32;    // of keys and values: bf16 beside int8 and int4 weights
   bool has_predictor = false;     // leaves out part of the gate in FfnMode::kAuto
-  std::string device;             // "cpu"
-  std::string isa;                // "avx512vnni"
+  std::string device;             // "cpu", "cuda:0"
+  std::string isa;                // "avx512vnni", "sm_90"
   int threads = 0;
 };
 
@@ -93,12 +96,19 @@ class Model {
 
   // Computes the chunks in one pass over the weights, writing their keys and values into `cache`.
   // A sequence may appear once. The result for a sequence does not depend on the other chunks, on
-  // where its tokens are cut into chunks, or on `mode`: only on its tokens (CPU backend). A
+  // where its tokens are cut into chunks, or on `mode`: only on its tokens (on the CPU; on a GPU
+  // all these agree to rounding, and the same steps give the same bits again). A
   // predictor, if the operator asks for one, makes an exception: with kAuto, steps that decode a
   // few tokens are approximate, and depend on what was predicted before.
   // INTERNAL only for bugs: the caller has checked ids, positions and blocks.
   virtual absl::StatusOr<ForwardOutput> Forward(absl::Span<const SequenceChunk> chunks,
                                                 FfnMode mode, KvCache* cache) = 0;
+
+  // A cache of facts().kv_type that Forward can use, in the memory of facts().device.
+  // RESOURCE_EXHAUSTED if it cannot be had.
+  virtual absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(int32_t num_blocks) const;
+  // Bytes of that memory that are free now.
+  virtual int64_t AvailableBytes() const;
 };
 
 }  // namespace lacuna

@@ -58,6 +58,7 @@ TransformerModel::TransformerModel(const ModelConfig& config, ModelWeights weigh
   facts_.parameters = weights_.parameters();
   facts_.weight_bytes = weights_.bytes();
   facts_.step_weight_bytes = weights_.step_bytes();
+  facts_.ffn_weight_bytes = weights_.ffn_bytes();
   facts_.weights = DTypeName(weights_.layers[0].gate.dtype);
   facts_.kv_type = KvCache::TypeBeside(weights_.layers[0].gate.dtype);
   facts_.device = "cpu";

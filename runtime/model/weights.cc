@@ -304,6 +304,12 @@ int64_t ModelWeights::step_bytes() const {
   return n;
 }
 
+int64_t ModelWeights::ffn_bytes() const {
+  int64_t n = 0;
+  for (const LayerWeights& w : layers) n += w.ffn_bytes();
+  return n;
+}
+
 int64_t ModelWeights::BytesFor(const ModelConfig& config, DType dtype, bool sketch) {
   int64_t bytes = config.num_layers * LayerBytes(config, dtype, sketch);
   for (const Table& table : Tables(config, dtype)) bytes += table.bytes();

@@ -105,6 +105,8 @@ struct ModelWeights {
   int64_t bytes() const;
   // Bytes that one dense decode step of one token reads.
   int64_t step_bytes() const;
+  // Of those, the FFNs'.
+  int64_t ffn_bytes() const;
 
   // What bytes() will be; and the most that Load takes while it quantizes for so many threads.
   static int64_t BytesFor(const ModelConfig& config, DType dtype, bool sketch);

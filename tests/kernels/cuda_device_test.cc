@@ -11,7 +11,8 @@ TEST(CudaDeviceTest, CountsGpusOrSaysWhyNone) {
   if (count.ok()) {
     EXPECT_GE(*count, 1);
   } else {
-    EXPECT_EQ(count.status().code(), absl::StatusCode::kUnavailable);
+    EXPECT_TRUE(absl::IsUnavailable(count.status()) || absl::IsUnimplemented(count.status()))
+        << count.status();
     EXPECT_FALSE(count.status().message().empty());
   }
 }

@@ -50,7 +50,7 @@ struct SchedulerHarness {
   // `model` must outlive the harness; without `clock`, time stands still.
   SchedulerHarness(const SchedulerOptions& options, Model* model, int32_t num_blocks,
                    Clock* clock = nullptr)
-      : cache(KvCache::Create(model->config(), num_blocks, model->facts().kv_type).value()),
+      : cache(model->CreateKvCache(num_blocks).value()),
         scheduler(std::make_unique<Scheduler>(options, model, cache.get(), &tokenizer, &metrics,
                                               clock != nullptr ? clock : &this->clock)) {}
 

@@ -1,5 +1,7 @@
 #include "runtime/model/load_model.h"
 
+#include <gmock/gmock.h>
+
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -94,6 +96,21 @@ TEST(LoadModel, AnActivationMayBeReplaced) {
   options.activation = "gelu";
   EXPECT_TRUE(IsError(LoadModel(options).status(), absl::StatusCode::kInvalidArgument,
                       "activation \"gelu\": want relu, fatrelu:T"));
+}
+
+TEST(LoadModel, ADeviceThatIsNotThereIsNeverReplaced) {
+  LoadOptions options;
+  options.path = LACUNA_SOURCE_DIR "/models/lacuna-novels-3m";
+  options.threads = 1;
+  options.device = "cuda:99";
+  const absl::Status status = LoadModel(options).status();
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(std::string(status.message()).rfind("--device=cuda:99: ", 0), 0u) << status;
+  options.device = "cpu";
+  const auto loaded = LoadModel(options);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->model->facts().device, "cpu");
+  EXPECT_THAT(loaded->warnings, testing::Each(testing::Not(testing::HasSubstr("--device"))));
 }
 
 }  // namespace

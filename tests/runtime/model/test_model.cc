@@ -55,6 +55,28 @@ ModelConfig RandomConfig(Activation activation) {
   return config;
 }
 
+ModelConfig OptConfig(bool norm_after) {
+  ModelConfig config = RandomConfig({ActivationKind::kRelu, 0});
+  config.num_kv_heads = config.num_heads;
+  config.gated = false;
+  config.ffn_bias = config.attention_bias = true;
+  config.norm = NormKind::kLayer;
+  config.norm_after = norm_after;
+  config.final_norm = !norm_after;
+  config.positions = PositionKind::kLearned;
+  config.projected_embedding_size = norm_after ? 37 : 0;
+  config.tie_embeddings = true;
+  return config;
+}
+
+ModelConfig WindowConfig() {
+  ModelConfig config = RandomConfig({ActivationKind::kDRelu, 0});
+  config.sliding_window = 21;
+  config.attention_bias = true;
+  config.rope_scaling = {.kind = RopeScalingKind::kDynamic, .factor = 2, .trained_context = 30};
+  return config;
+}
+
 RandomSource& RandomSource::Scale(Tensor tensor, float factor) {
   factors_[tensor] = factor;
   return *this;
@@ -185,9 +207,10 @@ std::vector<std::vector<int32_t>> TestModel::BlockTables(int count, int blocks) 
   return tables;
 }
 
-std::vector<float> TestModel::Logits(const std::vector<int32_t>& tokens, int chunk, FfnMode mode) {
+std::vector<float> LogitsOf(Model* model, KvCache* cache, const std::vector<int32_t>& tokens,
+                            int chunk, FfnMode mode) {
   const int count = static_cast<int>(tokens.size());
-  const std::vector<int32_t> blocks = BlockTables(1, KvCache::BlocksFor(count))[0];
+  const std::vector<int32_t> blocks = TestModel::BlockTables(1, KvCache::BlocksFor(count))[0];
   std::vector<float> logits;
   for (int first = 0; first < count; first += chunk) {
     SequenceChunk part;
@@ -195,7 +218,7 @@ std::vector<float> TestModel::Logits(const std::vector<int32_t>& tokens, int chu
     part.first_position = first;
     part.block_table = blocks;
     part.logits = static_cast<int32_t>(part.tokens.size());
-    const ForwardOutput out = ValueOrDie(model_->Forward({part}, mode, cache_.get()));
+    const ForwardOutput out = ValueOrDie(model->Forward({part}, mode, cache));
     logits.insert(logits.end(), out.logits.begin(), out.logits.end());
   }
   return logits;

@@ -11,6 +11,10 @@
 
 namespace lacuna {
 
+// Logits of every position of `tokens` [tokens, vocab], computed alone in chunks of `chunk`.
+std::vector<float> LogitsOf(Model* model, KvCache* cache, const std::vector<int32_t>& tokens,
+                            int chunk, FfnMode mode = FfnMode::kAuto);
+
 // A model with its threads and a KV cache, without a tokenizer. Test failures abort.
 class TestModel {
  public:
@@ -37,9 +41,10 @@ class TestModel {
   // Blocks that every TestModel has.
   static constexpr int kBlocks = 160;
 
-  // Logits of every position of `tokens` [tokens, vocab], computed alone in chunks of `chunk`.
   std::vector<float> Logits(const std::vector<int32_t>& tokens, int chunk,
-                            FfnMode mode = FfnMode::kAuto);
+                            FfnMode mode = FfnMode::kAuto) {
+    return LogitsOf(model(), cache(), tokens, chunk, mode);
+  }
 
  private:
   TestModel() = default;
@@ -50,6 +55,11 @@ class TestModel {
 
 // The configuration of TestModel::Random.
 ModelConfig RandomConfig(Activation activation);
+// What is not LLaMA: the 350m kind of OPT (norm_after) has every part that another lacks but the
+// final norm.
+ModelConfig OptConfig(bool norm_after);
+// dReLU, a sliding window, biases of the attention, dynamic NTK scaling.
+ModelConfig WindowConfig();
 
 // Its weights: N(0, 1/fan-in) matrices, norms around 1. A tensor may be multiplied by a factor.
 class RandomSource : public WeightSource {

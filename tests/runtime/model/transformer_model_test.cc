@@ -151,29 +151,6 @@ TEST(TransformerModel, ReportsWhatTheFfnDid) {
   EXPECT_EQ(out->ffn.weight_bytes_read + out->ffn.weight_bytes_skipped, dense);
 }
 
-// What is not LLaMA: the 350m kind of OPT has every part that another lacks but the final norm.
-ModelConfig OptConfig(bool norm_after) {
-  ModelConfig config = RandomConfig({ActivationKind::kRelu, 0});
-  config.num_kv_heads = config.num_heads;
-  config.gated = false;
-  config.ffn_bias = config.attention_bias = true;
-  config.norm = NormKind::kLayer;
-  config.norm_after = norm_after;
-  config.final_norm = !norm_after;
-  config.positions = PositionKind::kLearned;
-  config.projected_embedding_size = norm_after ? 37 : 0;
-  config.tie_embeddings = true;
-  return config;
-}
-
-ModelConfig WindowConfig() {
-  ModelConfig config = RandomConfig({ActivationKind::kDRelu, 0});
-  config.sliding_window = 21;
-  config.attention_bias = true;
-  config.rope_scaling = {.kind = RopeScalingKind::kDynamic, .factor = 2, .trained_context = 30};
-  return config;
-}
-
 TEST(TransformerModel, OtherArchitecturesKeepTheSamePromises) {
   const std::vector<int32_t> tokens = RandomTokens(70, kVocab, 12);
   for (const ModelConfig& config : {OptConfig(false), OptConfig(true), WindowConfig()}) {
