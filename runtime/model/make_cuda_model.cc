@@ -3,7 +3,6 @@
 #include "runtime/model/make_cuda_model.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <random>
 #include <utility>
@@ -188,21 +187,10 @@ absl::Status CudaModel::AllocateScratch() {
 absl::Status CudaModel::UploadRotations() {
   if (config_.positions != PositionKind::kRotary) return absl::OkStatus();
   const int64_t half = config_.head_dim / 2;
-  const RopeScaling& scaling = config_.rope_scaling;
-  const auto frequencies_at = [&](int32_t context) {
-    return InverseFrequencies(config_.rope_theta, scaling, config_.head_dim, context);
-  };
-  std::vector<float> frequencies = frequencies_at(0);
+  const Rotations rotations(config_.rope_theta, config_.rope_scaling, config_.head_dim);
   std::vector<float> cos(config_.max_context * half), sin(config_.max_context * half);
   for (int32_t p = 0; p < config_.max_context; ++p) {
-    if (scaling.kind == RopeScalingKind::kDynamic && p >= scaling.trained_context) {
-      frequencies = frequencies_at(p + 1);
-    }
-    for (int64_t i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(p) * frequencies[i];
-      cos[p * half + i] = std::cos(angle) * scaling.attention_factor;
-      sin[p * half + i] = std::sin(angle) * scaling.attention_factor;
-    }
+    rotations.At(p, &cos[p * half], &sin[p * half]);
   }
   const int64_t bytes = config_.max_context * half * static_cast<int64_t>(sizeof(float));
   const auto offset = [&](const float* array) {

@@ -98,4 +98,23 @@ std::vector<float> InverseFrequencies(float theta, const RopeScaling& scaling, i
   return frequencies;
 }
 
+Rotations::Rotations(float theta, const RopeScaling& scaling, int32_t head_dim)
+    : theta_(theta),
+      scaling_(scaling),
+      head_dim_(head_dim),
+      frequencies_(InverseFrequencies(theta, scaling, head_dim, 0)) {}
+
+void Rotations::At(int32_t position, float* cos, float* sin) const {
+  std::vector<float> stretched;
+  const bool stretch =
+      scaling_.kind == RopeScalingKind::kDynamic && position >= scaling_.trained_context;
+  if (stretch) stretched = InverseFrequencies(theta_, scaling_, head_dim_, position + 1);
+  const std::vector<float>& frequencies = stretch ? stretched : frequencies_;
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    const float angle = static_cast<float>(position) * frequencies[i];
+    cos[i] = std::cos(angle) * scaling_.attention_factor;
+    sin[i] = std::sin(angle) * scaling_.attention_factor;
+  }
+}
+
 }  // namespace lacuna

@@ -47,6 +47,21 @@ float YarnAttentionFactor(float factor, float scale = 1.0f);
 std::vector<float> InverseFrequencies(float theta, const RopeScaling& scaling, int32_t head_dim,
                                       int32_t context);
 
+// By how much each position is rotated. Immutable and thread-safe.
+class Rotations {
+ public:
+  Rotations(float theta, const RopeScaling& scaling, int32_t head_dim);
+  // Writes the cosines and sines of a position's angles, times attention_factor: [head_dim / 2]
+  // each.
+  void At(int32_t position, float* cos, float* sin) const;
+
+ private:
+  const float theta_;
+  const RopeScaling scaling_;
+  const int32_t head_dim_;
+  const std::vector<float> frequencies_;  // [head_dim / 2], in the trained context
+};
+
 }  // namespace lacuna
 
 #endif  // LACUNA_RUNTIME_MODEL_ROPE_H_

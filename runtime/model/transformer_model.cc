@@ -65,8 +65,7 @@ TransformerModel::TransformerModel(const ModelConfig& config, ModelWeights weigh
   facts_.isa = kernels->isa;
   facts_.threads = pool->threads();
   if (config.positions == PositionKind::kRotary) {
-    inverse_frequencies_ =
-        InverseFrequencies(config.rope_theta, config.rope_scaling, config.head_dim, 0);
+    rotations_.emplace(config.rope_theta, config.rope_scaling, config.head_dim);
   }
 }
 
@@ -163,27 +162,12 @@ void TransformerModel::PlanStep(absl::Span<const SequenceChunk> chunks) {
   qkv_.resize(total * (config_.q_dim() + 2 * config_.kv_dim()));
   attended_.resize(total * config_.q_dim());
   active_.resize(total);
-  if (config_.positions == PositionKind::kRotary) PlanRotations();
-}
-
-void TransformerModel::PlanRotations() {
+  if (!rotations_.has_value()) return;
   const int64_t half = config_.head_dim / 2;
-  const RopeScaling& scaling = config_.rope_scaling;
-  cos_.resize(tokens_.size() * half);
-  sin_.resize(tokens_.size() * half);
-  std::vector<float> stretched;
-  for (size_t t = 0; t < tokens_.size(); ++t) {
-    const int32_t position = tokens_[t].position;
-    const std::vector<float>* frequencies = &inverse_frequencies_;
-    if (scaling.kind == RopeScalingKind::kDynamic && position >= scaling.trained_context) {
-      stretched = InverseFrequencies(config_.rope_theta, scaling, config_.head_dim, position + 1);
-      frequencies = &stretched;
-    }
-    for (int64_t i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(position) * (*frequencies)[i];
-      cos_[t * half + i] = std::cos(angle) * scaling.attention_factor;
-      sin_[t * half + i] = std::sin(angle) * scaling.attention_factor;
-    }
+  cos_.resize(total * half);
+  sin_.resize(total * half);
+  for (int64_t t = 0; t < total; ++t) {
+    rotations_->At(tokens_[t].position, &cos_[t * half], &sin_[t * half]);
   }
 }
 

@@ -2,11 +2,13 @@
 #define LACUNA_RUNTIME_MODEL_TRANSFORMER_MODEL_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "runtime/model/activations.h"
 #include "runtime/model/ffn.h"
 #include "runtime/model/model.h"
+#include "runtime/model/rope.h"
 #include "runtime/model/weights.h"
 
 namespace lacuna {
@@ -52,8 +54,6 @@ class TransformerModel : public Model {
   bool MayPredict(absl::Span<const SequenceChunk> chunks, FfnMode mode) const;
   void PlanStep(absl::Span<const SequenceChunk> chunks);
   void Embed(absl::Span<const SequenceChunk> chunks);
-  // Writes the cosine and sine of every token's angles.
-  void PlanRotations();
   void AttentionBlock(const LayerWeights& w, absl::Span<const SequenceChunk> chunks, KvView kv);
   void RotateAndStore(absl::Span<const SequenceChunk> chunks, KvView kv);
   void Attend(absl::Span<const SequenceChunk> chunks, KvView kv);
@@ -80,7 +80,7 @@ class TransformerModel : public Model {
   std::vector<GatePredictor> predictors_;  // by layer; empty without
   int64_t predicted_steps_ = 0;
   ModelFacts facts_;
-  std::vector<float> inverse_frequencies_;  // [head_dim / 2]
+  std::optional<Rotations> rotations_;  // with rotary positions
 
   // Scratch of one step; T = tokens of the step.
   std::vector<Token> tokens_;               // [T]
