@@ -62,6 +62,17 @@ void OpenCalls::Add(const std::shared_ptr<GenerationCall>& call) {
 void OpenCalls::Remove(GenerationCall* call) {
   MutexLock lock(&mu_);
   calls_.erase(call);
+  if (calls_.empty()) none_.NotifyAll();
+}
+
+void OpenCalls::WaitUntilNone(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  MutexLock lock(&mu_);
+  while (!calls_.empty()) {
+    const absl::Duration left = deadline - absl::Now();
+    if (left <= absl::ZeroDuration()) return;
+    none_.WaitFor(&mu_, absl::ToChronoNanoseconds(left));
+  }
 }
 
 std::vector<std::shared_ptr<GenerationCall>> OpenCalls::All() {

@@ -30,6 +30,8 @@ class OpenCalls {
   void Remove(GenerationCall* call);
   // Aborts every call that has not ended with `why`; returns how many.
   int AbortAll(const absl::Status& why);
+  // Waits until all calls have ended and what they wrote is sent, for `timeout` at most.
+  void WaitUntilNone(absl::Duration timeout);
   // Ends every call whose client has not taken a message for `timeout`.
   void EndStalled(absl::Duration timeout);
 
@@ -37,6 +39,7 @@ class OpenCalls {
   std::vector<std::shared_ptr<GenerationCall>> All();
 
   Mutex mu_;
+  CondVar none_;
   absl::flat_hash_map<GenerationCall*, std::weak_ptr<GenerationCall>> calls_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -182,6 +182,10 @@ int Server::Drain(const std::function<bool()>& hurry) {
   WaitInSlices(options_.drain_timeout, hurry,
                [this](absl::Duration slice) { return models_.WaitIdle(slice); });
   const int cut = open_calls_.AbortAll(absl::UnavailableError("the server stops"));
+  // gRPC closes a connection once its client has answered the announcement of that and its calls
+  // have ended. If calls ended after the answer, the end of their answers would be lost wherever a
+  // client still acknowledges: the kernel resets such a connection.
+  open_calls_.WaitUntilNone(kFlushTime);
   rpc_->Shutdown(kFlushTime);
   if (admin_rpc_ != nullptr && !models_.IsLoading()) admin_rpc_->Shutdown(kFlushTime);
   Log(LogLevel::kInfo, "drained", {{"cut_off", cut}});

@@ -161,7 +161,8 @@ TEST(DrainTest, RunningRequestsFinishAndNewOnesAreRefused) {
   v1::GenerateStreamResponse message;
   bool finished = false;
   while (stream->Read(&message)) finished |= message.has_finished();
-  EXPECT_TRUE(stream->Finish().ok());
+  const grpc::Status status = stream->Finish();
+  EXPECT_TRUE(status.ok()) << status.error_code() << " " << status.error_message();
   EXPECT_TRUE(finished);
   drain.join();
   EXPECT_EQ(cut, 0);
