@@ -60,3 +60,10 @@ for line in open(sys.argv[1], encoding="utf-8"):
         f"{r['weight_bytes_per_step'] / 1e9:.2f}", f"{r['achieved_gb_per_s']:.0f}",
         f"{r['bandwidth_fraction']:.2f}", f"{r['sparsity']:.3f}"))
 PYTHON
+# The peer, where it is installed.
+if python3 -c 'import torch, transformers' 2>/dev/null; then
+  timeout 150 bench/transformers_peer.py --shape=prosparse-llama2-7b --batch=1,8 ||
+    echo "gpu.sh: transformers did not finish" >&2
+else
+  echo "gpu.sh: no comparison with transformers: pip install torch transformers" >&2
+fi

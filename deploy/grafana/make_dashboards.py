@@ -350,7 +350,8 @@ def sparsity():
 
     d.row("Dispatch")
     d.lines("Path and reason", "FFN passes a second. cost: the cost model found it cheaper; "
-            "forced: the operator or the request asked; no_zeros: the activation gives none.",
+            "forced: the operator or the request asked; no_zeros: the activation gives none; "
+            "predicted: a predictor left gates out; probe: to measure the dearer path again.",
             "ops", PLAIN, [("{{path}}, {{reason}}",
                             rate("lacuna_ffn_dispatch_total", "path, reason") + " > 0")],
             stack="normal")

@@ -68,9 +68,13 @@ Ffn::Result Ffn::Run(const LayerWeights& weights, const float* x, int64_t tokens
   Reserve(tokens);
   x_.Set(*kernels_, pool_, weights.gate.dtype, x, tokens, hidden_);
   ComputeGate(weights, tokens);
-  const FfnDecision decision =
-      ChooseFfnPath(mode, activation_.has_zeros(), cost_, LoadOf(weights, tokens));
-  return UpDown(weights, tokens, weights.gate.bytes(), decision, y, active);
+  const FfnLoad load = LoadOf(weights, tokens);
+  const FfnDecision decision = dispatcher_.Choose(mode, activation_.has_zeros(), load);
+  const auto start = std::chrono::steady_clock::now();
+  const Result result = UpDown(weights, tokens, weights.gate.bytes(), decision, y, active);
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  dispatcher_.Learn(decision.path, load, elapsed.count());
+  return result;
 }
 
 Ffn::Result Ffn::UpDown(const LayerWeights& weights, int64_t tokens, int64_t gate_bytes,
@@ -160,11 +164,12 @@ void Ffn::Calibrate(absl::Span<const LayerWeights> layers) {
     FindUnion(tokens);
     return LoadOf(layers[0], tokens);
   };
+  FfnCostModel cost;
   const FfnLoad one = activate(1, 9);
-  cost_.stream_bytes_per_s = one.neurons * one.row_bytes / seconds(1, FfnPath::kDense);
-  cost_.gather_bytes_per_s = one.union_active * one.row_bytes / seconds(1, FfnPath::kSparse);
+  cost.stream_bytes_per_s = one.neurons * one.row_bytes / seconds(1, FfnPath::kDense);
+  cost.gather_bytes_per_s = one.union_active * one.row_bytes / seconds(1, FfnPath::kSparse);
   const double flops = 4.0 * kBatch * static_cast<double>(neurons_ * hidden_);
-  cost_.dense_flops_per_s = flops / seconds(kBatch, FfnPath::kDense);
+  cost.dense_flops_per_s = flops / seconds(kBatch, FfnPath::kDense);
   // Two densities tell the cost of a pair from the cost of looking at a neuron: all neurons are
   // listed in both.
   activate(kBatch, 9);
@@ -172,9 +177,10 @@ void Ffn::Calibrate(absl::Span<const LayerWeights> layers) {
   activate(kBatch, 3);
   const double at_third = seconds(kBatch, FfnPath::kSparse);
   const double pairs = std::max((at_third - at_ninth) / (1.0 / 3 - 1.0 / 9), 0.5 * at_third);
-  cost_.sparse_flops_per_s = flops / pairs;
-  cost_.listing_seconds =
+  cost.sparse_flops_per_s = flops / pairs;
+  cost.listing_seconds =
       std::max(at_ninth - pairs / 9, 0.0) / static_cast<double>(kBatch * neurons_);
+  dispatcher_.SetCost(cost);
 }
 
 void Ffn::ComputeGate(const LayerWeights& weights, int64_t tokens) {

@@ -18,7 +18,7 @@ namespace lacuna {
 // Computes one feed-forward layer for a group of tokens:
 //   gate = activation(x . Wgate + bias), x1 = gate * (x . Wup), y = x1 . Wdown + bias
 // Run computes the gate in full; what it leaves at zero is then skipped neuron by neuron (sparse),
-// or multiplied out (dense), whichever ChooseFfnPath says. Both give the same bits. RunPredicted
+// or multiplied out (dense), whichever an FfnDispatcher says. Both give the same bits. RunPredicted
 // computes only the gates that a sketch finds promising: it loses what the sketch misses.
 // Without `up` weights (an ungated FFN) x1 is the activation itself. With dReLU, x1 = gate *
 // relu(x . Wup), and what that leaves at zero is skipped in `down`.
@@ -43,7 +43,7 @@ class Ffn {
   // Replaces the cost model's rates by those measured on the layers given: one token and a batch,
   // dense and sparse. Takes as long as 15 passes over a layer.
   void Calibrate(absl::Span<const LayerWeights> layers);
-  const FfnCostModel& cost_model() const { return cost_; }
+  const FfnDispatcher& dispatcher() const { return dispatcher_; }
 
   // x: [tokens, hidden] -> y: [tokens, hidden], overwritten; tokens in [1, kMaxTokens].
   // active[t] becomes the number of neurons of token t whose x1 is not zero, but for those (without
@@ -118,7 +118,7 @@ class Ffn {
   const int64_t hidden_;
   const int64_t neurons_;
   const Activation activation_;
-  FfnCostModel cost_;
+  FfnDispatcher dispatcher_;
 
   Activations x_;
   Activations sketch_x_;           // for sketches of float weights

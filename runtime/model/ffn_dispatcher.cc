@@ -1,6 +1,9 @@
 #include "runtime/model/ffn_dispatcher.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
 
 namespace lacuna {
 namespace {
@@ -34,6 +37,8 @@ const char* FfnReasonName(FfnReason reason) {
       return "cost";
     case FfnReason::kPredicted:
       return "predicted";
+    case FfnReason::kProbe:
+      return "probe";
   }
   return "";
 }
@@ -51,13 +56,49 @@ double FfnCostModel::SparseSeconds(const FfnLoad& load) const {
   return std::max(bytes / gather_bytes_per_s, flops / sparse_flops_per_s + listing);
 }
 
-FfnDecision ChooseFfnPath(FfnMode mode, bool activation_has_zeros, const FfnCostModel& cost,
-                          const FfnLoad& load) {
+void FfnDispatcher::SetCost(const FfnCostModel& cost) {
+  cost_ = cost;
+  beliefs_ = {};
+}
+
+int FfnDispatcher::BucketOf(int64_t tokens) {
+  const int bucket = std::bit_width(static_cast<uint64_t>(tokens) - 1);
+  return std::min(bucket, kBuckets - 1);
+}
+
+double FfnDispatcher::Seconds(FfnPath path, const FfnLoad& load) const {
+  const double estimate =
+      path == FfnPath::kDense ? cost_.DenseSeconds(load) : cost_.SparseSeconds(load);
+  return estimate * std::exp(beliefs_[BucketOf(load.tokens)][static_cast<int>(path)].log_ratio);
+}
+
+FfnDecision FfnDispatcher::Choose(FfnMode mode, bool activation_has_zeros, const FfnLoad& load) {
   if (mode == FfnMode::kDense) return {FfnPath::kDense, FfnReason::kForced};
   if (mode == FfnMode::kSparse) return {FfnPath::kSparse, FfnReason::kForced};
   if (!activation_has_zeros) return {FfnPath::kDense, FfnReason::kNoZeros};
-  const bool sparse = cost.SparseSeconds(load) < cost.DenseSeconds(load);
-  return {sparse ? FfnPath::kSparse : FfnPath::kDense, FfnReason::kCost};
+  const double dense = Seconds(FfnPath::kDense, load), sparse = Seconds(FfnPath::kSparse, load);
+  const FfnPath cheaper = sparse < dense ? FfnPath::kSparse : FfnPath::kDense;
+  const FfnPath other = sparse < dense ? FfnPath::kDense : FfnPath::kSparse;
+  Belief& unused = beliefs_[BucketOf(load.tokens)][static_cast<int>(other)];
+  const double dearer =
+      std::max(dense, sparse) / std::max(std::min(dense, sparse), std::numeric_limits<double>::min());
+  if (static_cast<double>(++unused.decisions) > kProbeInterval * dearer * dearer) {
+    unused.decisions = 0;
+    return {other, FfnReason::kProbe};
+  }
+  return {cheaper, FfnReason::kCost};
+}
+
+void FfnDispatcher::Learn(FfnPath path, const FfnLoad& load, double seconds) {
+  const double estimate =
+      path == FfnPath::kDense ? cost_.DenseSeconds(load) : cost_.SparseSeconds(load);
+  if (!(estimate > 0) || !(seconds > 0)) return;  // nothing was active, or no time passed
+  Belief& belief = beliefs_[BucketOf(load.tokens)][static_cast<int>(path)];
+  belief.decisions = 0;
+  const double news = std::log(seconds / estimate) - belief.log_ratio;
+  const double most = std::log(kMostNews);
+  const double weight = std::max(kLeastWeight, 1.0 / static_cast<double>(++belief.measurements));
+  belief.log_ratio += weight * std::clamp(news, -most, most);
 }
 
 }  // namespace lacuna

@@ -1,6 +1,7 @@
 #ifndef LACUNA_RUNTIME_MODEL_FFN_DISPATCHER_H_
 #define LACUNA_RUNTIME_MODEL_FFN_DISPATCHER_H_
 
+#include <array>
 #include <cstdint>
 
 namespace lacuna {
@@ -14,13 +15,14 @@ enum class FfnReason : uint8_t {
   kNoZeros,    // the activation gives no zeros
   kCost,       // the cost model found it cheaper
   kPredicted,  // a predictor has left most of the gate out too
+  kProbe,      // to learn again what the path that seems dearer takes
 };
 inline constexpr int kNumFfnPaths = 2;
-inline constexpr int kNumFfnReasons = 4;
+inline constexpr int kNumFfnReasons = 5;
 
 const char* FfnModeName(FfnMode mode);        // "auto", "dense", "sparse"
 const char* FfnPathName(FfnPath path);        // "dense", "sparse"
-const char* FfnReasonName(FfnReason reason);  // "forced", "no_zeros", "cost", "predicted"
+const char* FfnReasonName(FfnReason reason);  // "forced", "no_zeros", "cost", "predicted", "probe"
 
 struct FfnDecision {
   FfnPath path = FfnPath::kDense;
@@ -50,9 +52,48 @@ struct FfnCostModel {
   double SparseSeconds(const FfnLoad& load) const;
 };
 
-// Pure function: same arguments, same decision.
-FfnDecision ChooseFfnPath(FfnMode mode, bool activation_has_zeros, const FfnCostModel& cost,
-                          const FfnLoad& load);
+// Chooses paths: by the cost model's estimates, each times what steps of about as many tokens really
+// took of it lately. So rates that were measured in a bad moment, when the model was loaded, do not
+// last: the path taken is measured each time, and the other one is tried now and then. Choices
+// change speed only. Not thread-safe.
+class FfnDispatcher {
+ public:
+  // Forgets what was learned.
+  void SetCost(const FfnCostModel& cost);
+  const FfnCostModel& cost() const { return cost_; }
+
+  // Same calls before, same decision. In mode kAuto, counts as one use of the path.
+  FfnDecision Choose(FfnMode mode, bool activation_has_zeros, const FfnLoad& load);
+
+  // Up and down of such a load took so long by this path, whoever chose it.
+  void Learn(FfnPath path, const FfnLoad& load, double seconds);
+
+  // The model's estimate, corrected.
+  double Seconds(FfnPath path, const FfnLoad& load) const;
+
+ private:
+  // Of tokens: 1, 2, 3 to 4, 5 to 8, ... 33 to 64.
+  static constexpr int kBuckets = 7;
+  // The dearer path is tried after so many decisions, times the square of how much dearer it seems:
+  // a factor r costs (r - 1) / (64 r^2) of the time, 0.4 % at most.
+  static constexpr double kProbeInterval = 64;
+  // A measurement counts 1 / n until it is the n-th, then as much as this. A tenth follows changes
+  // of the machine within some tokens.
+  static constexpr double kLeastWeight = 0.1;
+  // And it moves no farther than this factor from what was believed: pauses of a thread, which may
+  // last for a thousand times as long, must not count for more than other noise.
+  static constexpr double kMostNews = 4;
+
+  struct Belief {
+    double log_ratio = 0;      // of measured to estimated seconds, mean
+    int64_t measurements = 1;  // the calibration counts as one
+    int64_t decisions = 0;     // since it was measured last
+  };
+  static int BucketOf(int64_t tokens);
+
+  FfnCostModel cost_;
+  std::array<std::array<Belief, kNumFfnPaths>, kBuckets> beliefs_{};
+};
 
 }  // namespace lacuna
 

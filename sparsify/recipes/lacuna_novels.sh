@@ -1,7 +1,8 @@
 #!/bin/bash
 # A small model on novels and its twins: a dense SwiGLU model from nothing, then three continuations
 # with the same tokens in the same order at the same learning rates: dense, vanilla ReLU, ProSparse.
-# From the root of the repository; BASE_STEPS and STEPS make it longer:
+# From the root of the repository; BASE_STEPS and STEPS make it longer, LAMBDA the zeros more, and
+# OPTIONS replaces "--compile", with "--bf16 --compile" say, where a CPU multiplies bf16 faster:
 #
 #   sparsify/recipes/lacuna_novels.sh TRAIN_TEXT VALID_TEXT OUT
 #
@@ -17,15 +18,15 @@ mkdir -p "$out"
 fit() {  # NAME OPTIONS
   [ -e "$out/$1/final/config.json" ] || sparsify train --text "$train" --valid "$valid" \
     --tokenizer models/$name --out "$out/$1" --resume --optimizer muon --lr 0.015 \
-    --embed-lr 0.002 --lr-shape linear --compile --eval-every 200 "${@:2}"
+    --embed-lr 0.002 --lr-shape linear --eval-every 200 ${OPTIONS---compile} "${@:2}"
 }
 twin() {  # NAME OPTIONS
-  fit "$1" --init "$out/base/final" --context 512 --batch 8 --steps "${STEPS:-254}" --warmup 0.02 \
+  fit "$1" --init "$out/base/final" --context 512 --batch 8 --steps "${STEPS:-1250}" --warmup 0.02 \
     --decay 0.8 --seed 2 "${@:2}"
 }
 fit base --activation keep --lambda-peak 0 --context 256 --batch 16 --micro-batch 16 \
-  --steps "${BASE_STEPS:-1894}" --warmup 0.03 --decay 0
-twin prosparse --schedule small
+  --steps "${BASE_STEPS:-2800}" --warmup 0.03 --decay 0
+twin prosparse --schedule small --lambda-peak "${LAMBDA:-0.07}"
 twin relu --lambda-peak 0
 twin dense --activation keep --lambda-peak 0
 

@@ -118,7 +118,7 @@ TEST_P(FfnTest, CalibrationMeasuresPositiveRates) {
   Ffn ffn(kernels(), &pool, kHidden, kNeurons, kActivations[0]);
   TestFfn test(std::get<1>(GetParam()));
   ffn.Calibrate(absl::MakeConstSpan(&test.weights, 1));
-  const FfnCostModel& cost = ffn.cost_model();
+  const FfnCostModel& cost = ffn.dispatcher().cost();
   for (const double rate : {cost.stream_bytes_per_s, cost.gather_bytes_per_s,
                             cost.dense_flops_per_s, cost.sparse_flops_per_s}) {
     EXPECT_GT(rate, 1e6);
