@@ -15,7 +15,7 @@ __device__ __forceinline__ float Bf16At(const std::byte* row, int64_t i) {
   return LowBf16(reinterpret_cast<const uint16_t*>(row)[i]);
 }
 
-__global__ void PaperUpKernel(const float* gate, const float* x, RowMatrix up, float* x1) {
+__global__ void __launch_bounds__(1024) PaperUpKernel(const float* gate, const float* x, RowMatrix up, float* x1) {
   const int lane = static_cast<int>(threadIdx.x);
   const int64_t j = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
   if (j >= up.rows) return;
@@ -32,7 +32,7 @@ __global__ void PaperUpKernel(const float* gate, const float* x, RowMatrix up, f
   if (lane == 0) x1[j] = gate[j] * dot;
 }
 
-__global__ void PaperDownKernel(const float* x1, RowMatrix down, float* y) {
+__global__ void __launch_bounds__(1024) PaperDownKernel(const float* x1, RowMatrix down, float* y) {
   __shared__ float sums[kWarpLanes];
   if (threadIdx.y == 0) sums[threadIdx.x] = 0.0f;
   __syncthreads();
@@ -72,7 +72,11 @@ absl::StatusOr<CublasFfn> CublasFfn::Create(int64_t hidden, int64_t neurons) {
   cublasHandle_t handle = nullptr;
   const absl::Status status = CublasStatus("cublasCreate", cublasCreate(&handle));
   if (!status.ok()) return status;
-  return CublasFfn(handle, hidden, neurons);
+  CublasFfn ffn(handle, hidden, neurons);
+  absl::StatusOr<DeviceBuffer> workspace = DeviceBuffer::Allocate(kWorkspaceBytes);
+  if (!workspace.ok()) return workspace.status();
+  ffn.workspace_ = *std::move(workspace);
+  return ffn;
 }
 
 CublasFfn::~CublasFfn() {
@@ -82,12 +86,14 @@ CublasFfn::~CublasFfn() {
 CublasFfn::CublasFfn(CublasFfn&& other) noexcept
     : handle_(std::exchange(other.handle_, nullptr)),
       hidden_(other.hidden_),
-      neurons_(other.neurons_) {}
+      neurons_(other.neurons_),
+      workspace_(std::move(other.workspace_)) {}
 
 void CublasFfn::Run(CudaStream& stream, const std::byte* weights, const std::byte* x,
                     int64_t tokens, std::byte* gate, std::byte* up, std::byte* y) {
   const cublasHandle_t handle = static_cast<cublasHandle_t>(handle_);
-  cublasSetStream(handle, stream.get());
+  cublasSetStream(handle, stream.get());  // which forgets the workspace
+  cublasSetWorkspace(handle, workspace_.data(), workspace_.size());
   // out = in . w^T, with w [rows, cols] row by row: column-major, out^T = w . in^T.
   const auto multiply = [&](const std::byte* w, int64_t rows, int64_t cols, const std::byte* in,
                             std::byte* out) {

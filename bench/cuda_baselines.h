@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/base/row_matrix.h"
+#include "kernels/cuda/cuda_buffer.h"
 #include "kernels/cuda/cuda_stream.h"
 
 // What the CUDA kernels are measured against, for bf16 weights. Every pointer is to device memory.
@@ -28,9 +29,14 @@ class CublasFfn {
   CublasFfn(void* handle, int64_t hidden, int64_t neurons)
       : handle_(handle), hidden_(hidden), neurons_(neurons) {}
 
+  // What NVIDIA recommends for Hopper. An own workspace, since cuBLAS would allocate one within a
+  // captured graph.
+  static constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
+
   void* handle_;
   int64_t hidden_;
   int64_t neurons_;
+  DeviceBuffer workspace_;
 };
 
 // The sparse operators of ProSparse (arXiv 2402.13516, section 4.4), written anew from their

@@ -318,4 +318,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace lacuna
 
-int main(int argc, char** argv) { return lacuna::Main(argc, argv); }
+int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // a line is out once it is measured
+  return lacuna::Main(argc, argv);
+}

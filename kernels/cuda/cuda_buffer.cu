@@ -41,7 +41,12 @@ DeviceBuffer::~DeviceBuffer() {
 absl::Status DeviceBuffer::Upload(const void* host, int64_t bytes, int64_t offset) {
   const absl::Status status = CheckRange("upload", offset, bytes, size_);
   if (!status.ok() || bytes == 0) return status;
-  return CudaStatus("upload", cudaMemcpy(data_ + offset, host, bytes, cudaMemcpyHostToDevice));
+  absl::Status copied =
+      CudaStatus("upload", cudaMemcpy(data_ + offset, host, bytes, cudaMemcpyHostToDevice));
+  // From pageable memory cudaMemcpy returns once the bytes are staged, and streams that do not block
+  // would not wait for the rest of the way.
+  copied.Update(CudaStatus("upload", cudaStreamSynchronize(nullptr)));
+  return copied;
 }
 
 absl::Status DeviceBuffer::Download(void* host, int64_t bytes, int64_t offset) const {

@@ -5,6 +5,11 @@
 #include "kernels/cuda/cuda_error.h"
 
 namespace lacuna {
+namespace {
+
+constexpr int kOldestMajor = 8;  // Ampere: bf16 in tensor cores
+
+}  // namespace
 
 absl::StatusOr<int> CudaDeviceCount() {
   int count = 0;
@@ -13,6 +18,15 @@ absl::StatusOr<int> CudaDeviceCount() {
     return absl::UnavailableError(absl::StrCat("no usable GPU: ", cudaGetErrorString(error)));
   }
   if (count == 0) return absl::UnavailableError("no usable GPU: the driver lists none");
+  int major = 0;
+  const absl::Status status =
+      CudaStatus("cudaDeviceGetAttribute",
+                 cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  if (!status.ok()) return status;
+  if (major < kOldestMajor) {
+    return absl::UnavailableError(absl::StrCat("no usable GPU: GPU 0 has compute capability ", major,
+                                               ".x, the kernels are for ", kOldestMajor, ".0 on"));
+  }
   return count;
 }
 

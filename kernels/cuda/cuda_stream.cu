@@ -86,10 +86,11 @@ void CudaStream::Fail(absl::Status status) { status_.Update(std::move(status)); 
 
 absl::StatusOr<CudaGraph> CudaGraph::Capture(CudaStream& stream,
                                              absl::FunctionRef<void()> enqueue) {
-  // Other threads may allocate meanwhile: another model is being loaded, say.
+  // Other threads may allocate meanwhile: another model is being loaded, say. And a kernel's first
+  // launch, here too, loads it.
   absl::Status status =
       CudaStatus("cudaStreamBeginCapture",
-                 cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal));
+                 cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeRelaxed));
   if (!status.ok()) return status;
   enqueue();
   cudaGraph_t graph = nullptr;

@@ -15,8 +15,8 @@ namespace lacuna {
 inline constexpr unsigned kFullWarp = 0xFFFFFFFFu;
 
 // Enqueues kernel<<<grid, block, shared_bytes>>>(arguments...); errors go to the stream, with
-// `name`, a literal. A grid without blocks is nothing to do. Beyond 48 KiB of dynamic shared memory
-// the kernel has to be allowed to use them: AllowShared.
+// `name`, a literal. A grid without blocks is nothing to do. Static and dynamic shared memory of a
+// block: 48 KiB at most.
 template <class... Parameters, class... Arguments>
 void Launch(CudaStream& stream, const char* name, void (*kernel)(Parameters...), dim3 grid,
             dim3 block, size_t shared_bytes, Arguments&&... arguments) {
@@ -27,14 +27,6 @@ void Launch(CudaStream& stream, const char* name, void (*kernel)(Parameters...),
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream.get();
   stream.Enqueued(name, cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...));
-}
-
-template <class... Parameters>
-void AllowShared(CudaStream& stream, const char* name, void (*kernel)(Parameters...),
-                 size_t shared_bytes) {
-  if (shared_bytes <= 48 << 10) return;
-  stream.Enqueued(name, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                             static_cast<int>(shared_bytes)));
 }
 
 }  // namespace lacuna

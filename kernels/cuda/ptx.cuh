@@ -26,24 +26,6 @@ __device__ __forceinline__ uint4 LoadStreaming(const void* p) {
   return value;
 }
 
-// Begins a copy of 16 bytes from global to shared memory, both 16-byte aligned, that waits for
-// nothing; of zeros if `valid` is false (then `global` is any address that may be named).
-__device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bool valid) {
-  const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-  const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes)
-               : "memory");
-}
-// Closes the group of the thread's copies begun since the last one.
-__device__ __forceinline__ void CommitCopies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-// Waits until all but the newest `kPending` groups of the thread have arrived.
-template <int kPending>
-__device__ __forceinline__ void WaitCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
-
 // d += a b over a warp: a [16, 16] and b [16, 8] of bf16, d [16, 8] of float. With g = lane / 4 and
 // i = lane % 4, a lane holds
 //   a: rows g, g + 8, g, g + 8; columns 2 i, 2 i + 1 (first two registers), + 8 (last two)

@@ -21,7 +21,7 @@ fit() {  # NAME OPTIONS
     --embed-lr 0.002 --lr-shape linear --eval-every 200 ${OPTIONS---compile} "${@:2}"
 }
 twin() {  # NAME OPTIONS
-  fit "$1" --init "$out/base/final" --context 512 --batch 8 --steps "${STEPS:-1250}" --warmup 0.02 \
+  fit "$1" --init "$out/base/final" --context 512 --batch 8 --steps "${STEPS:-1000}" --warmup 0.02 \
     --decay 0.8 --seed 2 "${@:2}"
 }
 fit base --activation keep --lambda-peak 0 --context 256 --batch 16 --micro-batch 16 \

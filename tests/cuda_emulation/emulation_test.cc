@@ -351,32 +351,5 @@ TEST(EmulationTest, MultipliesTilesOfInt8) {
   }
 }
 
-// kPending: how many groups of copies may still be under way when the first is read.
-template <int kPending>
-__global__ void CopyThrough(const int* in, int* out) {
-  int* const shared = lacuna::DynamicShared<int>();
-  const unsigned i = threadIdx.x;
-  lacuna::CopyAsync16(shared + 4 * i, in + 4 * i, true);
-  lacuna::CommitCopies();
-  lacuna::CopyAsync16(shared + 4 * (32 + i), in, false);
-  lacuna::CommitCopies();
-  lacuna::WaitCopies<kPending>();
-  __syncthreads();
-  for (int k = 0; k < 4; ++k) out[4 * i + k] = shared[4 * (31 - i) + k];
-  lacuna::WaitCopies<0>();
-  __syncthreads();
-  for (int k = 0; k < 4; ++k) out[4 * (32 + i) + k] = shared[4 * (32 + i) + k];
-}
-
-TEST(EmulationTest, AsynchronousCopiesArriveWhenWaitedFor) {
-  Vector<int> in(128), out(256), expected(256, 0);
-  for (int i = 0; i < 128; ++i) in[i] = i + 1;
-  for (int i = 0; i < 128; ++i) expected[i] = in[(31 - i / 4) * 4 + i % 4];
-  ASSERT_EQ(Execute(CopyThrough<1>, 1, 32, 1024, in.data(), out.data()), "");
-  EXPECT_EQ(out, expected);
-  ASSERT_EQ(Execute(CopyThrough<2>, 1, 32, 1024, in.data(), out.data()), "");
-  EXPECT_NE(out, expected) << "read before the copy was waited for";
-}
-
 }  // namespace
 }  // namespace cuda_emulation

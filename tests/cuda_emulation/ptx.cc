@@ -1,28 +1,9 @@
 #include "kernels/cuda/ptx.cuh"
 
-#include <deque>
-#include <utility>
-#include <vector>
-
 namespace lacuna {
 namespace {
 
 using cuda_emulation::Collective;
-
-struct Copy {
-  void* shared;
-  const void* global;
-  bool valid;
-};
-
-// Groups of copies under way of each thread of the block, the last one still open.
-std::deque<std::vector<Copy>>& Groups() {
-  static std::vector<std::deque<std::vector<Copy>>> groups(1024);
-  const cuda_emulation::Dim3 i = threadIdx, n = blockDim;
-  auto& own = groups[(i.z * n.y + i.y) * n.x + i.x];
-  if (own.empty()) own.emplace_back();
-  return own;
-}
 
 // What a lane brings to a product.
 struct Operands {
@@ -47,26 +28,6 @@ void WithOperands(const char* operation, const uint32_t (&a)[4], const uint32_t 
 float Bf16(uint32_t bits) { return __uint_as_float(bits << 16); }
 
 }  // namespace
-
-void CopyAsync16(void* shared, const void* global, bool valid) {
-  Groups().back().push_back({shared, global, valid});
-}
-
-void CommitCopies() { Groups().emplace_back(); }
-
-void WaitCopies(int pending) {
-  auto& groups = Groups();
-  while (static_cast<int>(groups.size()) - 1 > pending) {
-    for (const Copy& copy : groups.front()) {
-      if (copy.valid) {
-        std::memcpy(copy.shared, copy.global, 16);
-      } else {
-        std::memset(copy.shared, 0, 16);
-      }
-    }
-    groups.pop_front();
-  }
-}
 
 void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   WithOperands("MmaBf16", a, b, [&](const Operands* const(&all)[32]) {

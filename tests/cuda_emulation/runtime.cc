@@ -216,8 +216,19 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* prop, int ordinal) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int ordinal) {
   if (ordinal != 0) return Return(cudaErrorInvalidDevice);
-  *value =
-      attribute == cudaDevAttrMultiProcessorCount ? kMultiprocessors : static_cast<int>(kMaxShared);
+  cudaDeviceProp properties;
+  cudaGetDeviceProperties(&properties, ordinal);
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = properties.multiProcessorCount;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = properties.major;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(properties.sharedMemPerBlockOptin);
+      break;
+  }
   return Done();
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
@@ -306,6 +317,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const Lock lock(device().mutex);
   if (capturing > 0) return Return(cudaErrorStreamCaptureUnsupported);
+  if (stream == nullptr) return Done();  // nothing is ever left on the legacy stream
   RunUntil(stream, stream->enqueued);
   return Done();
 }

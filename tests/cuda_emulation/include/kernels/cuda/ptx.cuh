@@ -16,15 +16,6 @@ T* DynamicShared() {
 
 inline uint4 LoadStreaming(const void* p) { return *static_cast<const uint4*>(p); }
 
-// The copies of a thread arrive when it waits for them, no sooner.
-void CopyAsync16(void* shared, const void* global, bool valid);
-void CommitCopies();
-void WaitCopies(int pending);
-template <int kPending>
-void WaitCopies() {
-  WaitCopies(kPending);
-}
-
 void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void MmaInt8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 
