@@ -51,9 +51,9 @@ absl::Status Sweep(const Options& options, const SyntheticShape& shape, double d
   ModelConfig config = SyntheticConfig(shape);
   config.num_layers = options.layers;
   config.vocab_size = 16;
-  absl::StatusOr<ModelWeights> weights = ModelWeights::Load(
-      config, *MakeSyntheticSource(config, 1 - density, 1), dtype, false, kernels, pool->threads(),
-      nullptr);
+  absl::StatusOr<ModelWeights> weights =
+      ModelWeights::Load(config, *MakeSyntheticSource(config, 1 - density, 1), dtype, false,
+                         kernels, pool->threads(), nullptr);
   if (!weights.ok()) return weights.status();
   Ffn ffn(&kernels, pool, config.hidden_size, config.ffn_size, config.activation);
   ffn.Calibrate(weights->layers);

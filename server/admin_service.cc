@@ -1,6 +1,7 @@
 #include "server/admin_service.h"
 
 #include <algorithm>
+#include <climits>
 #include <filesystem>
 #include <string_view>
 #include <system_error>
@@ -14,9 +15,14 @@
 namespace lacuna {
 namespace {
 
+// What a caller says is logged only if the administrator may have said it.
 void LogOutcome(const char* event, const std::string& model, const absl::Status& status,
-                nlohmann::ordered_json line = nlohmann::ordered_json::object()) {
-  line["model"] = model;
+                const std::string& path = "") {
+  nlohmann::ordered_json line;
+  if (status.code() != absl::StatusCode::kUnauthenticated && IsModelName(model)) {
+    line["model"] = model;
+    if (!path.empty()) line["path"] = path.substr(0, PATH_MAX);
+  }
   line["code"] = std::string(StatusCodeName(status.code()));
   if (!status.ok()) line["message"] = std::string(status.message());
   Log(status.ok() ? LogLevel::kInfo : LogLevel::kWarning, event, line);
@@ -46,7 +52,8 @@ absl::Status AdminService::Load(const grpc::ServerContext& rpc,
     const absl::Status status = ParseActivation(request.activation()).status();
     if (!status.ok()) return InvalidFields({{"activation", std::string(status.message())}});
   }
-  if (absl::Status status = models_->Announce(request.name()); !status.ok()) return status;
+  if (absl::Status status = models_->Announce(request.name(), /*joining=*/true); !status.ok())
+    return status;
   return models_->Load({request.name(), request.path(), request.activation()});
 }
 
@@ -60,7 +67,7 @@ absl::Status AdminService::Unload(const grpc::ServerContext& rpc,
 grpc::Status AdminService::LoadModel(grpc::ServerContext* rpc, const v1::LoadModelRequest* request,
                                      v1::LoadModelResponse*) {
   const absl::Status status = Load(*rpc, *request);
-  LogOutcome("admin_load", request->name(), status, {{"path", request->path()}});
+  LogOutcome("admin_load", request->name(), status, request->path());
   return ToGrpcStatus(status);
 }
 

@@ -65,14 +65,15 @@ void OpenCalls::Remove(GenerationCall* call) {
   if (calls_.empty()) none_.NotifyAll();
 }
 
-void OpenCalls::WaitUntilNone(absl::Duration timeout) {
+int OpenCalls::WaitUntilNone(absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
   MutexLock lock(&mu_);
   while (!calls_.empty()) {
     const absl::Duration left = deadline - absl::Now();
-    if (left <= absl::ZeroDuration()) return;
+    if (left <= absl::ZeroDuration()) break;
     none_.WaitFor(&mu_, absl::ToChronoNanoseconds(left));
   }
+  return static_cast<int>(calls_.size());
 }
 
 std::vector<std::shared_ptr<GenerationCall>> OpenCalls::All() {

@@ -30,8 +30,9 @@ class OpenCalls {
   void Remove(GenerationCall* call);
   // Aborts every call that has not ended with `why`; returns how many.
   int AbortAll(const absl::Status& why);
-  // Waits until all calls have ended and what they wrote is sent, for `timeout` at most.
-  void WaitUntilNone(absl::Duration timeout);
+  // Waits until all calls have ended and what they wrote is sent, for `timeout` at most; returns
+  // how many have not.
+  int WaitUntilNone(absl::Duration timeout);
   // Ends every call whose client has not taken a message for `timeout`.
   void EndStalled(absl::Duration timeout);
 

@@ -112,18 +112,28 @@ absl::Status Tokenize(const v1::TokenizeRequest& request, const ServiceContext& 
   return absl::OkStatus();
 }
 
+absl::Status TooMuchText() {
+  return InvalidFields({{"token_ids", absl::StrCat("stand for more than the limit of ",
+                                                   kMaxResponseBytes, " bytes of text")}});
+}
+
 absl::Status Detokenize(const v1::DetokenizeRequest& request, const ModelHost& host,
                         v1::DetokenizeResponse* response) {
   const auto vocab_size = static_cast<uint32_t>(host.tokenizer().vocab_size());
+  size_t bytes = 0;
   for (uint32_t id : request.token_ids()) {
     if (id >= vocab_size) {
       return InvalidFields({{"token_ids", absl::StrCat("has the token id ", id,
                                                        ", the vocabulary has ", vocab_size)}});
     }
+    bytes += host.tokenizer().TokenBytes(static_cast<int32_t>(id)).size();
+    if (bytes > kMaxResponseBytes) return TooMuchText();
   }
   const std::vector<int32_t> ids(request.token_ids().begin(), request.token_ids().end());
   auto text = host.tokenizer().Decode(ids);
   if (!text.ok()) return text.status();
+  if (text->size() > kMaxResponseBytes)
+    return TooMuchText();  // U+FFFD takes more than a broken byte
   response->set_text(*std::move(text));
   return absl::OkStatus();
 }

@@ -47,6 +47,8 @@ struct ModelRegistry::Model {
   // Null while it loads or is unloaded. It does not own the host: when all copies are gone it
   // notifies `released`, which is what Unload waits for.
   Lease lease;
+  // Announced while the server ran: requests without a name do not mean it before it is loaded.
+  bool joining = false;
   std::shared_ptr<absl::Notification> released = std::make_shared<absl::Notification>();
 };
 
@@ -56,12 +58,12 @@ ModelRegistry::ModelRegistry(const ServerOptions& options, ModelLoader loader, M
 
 ModelRegistry::~ModelRegistry() = default;
 
-absl::Status ModelRegistry::Announce(const std::string& name) {
+absl::Status ModelRegistry::Announce(const std::string& name, bool joining) {
   MutexLock lock(&mu_);
   if (draining_) return absl::UnavailableError("the server is draining");
-  if (!models_.emplace(name, std::make_shared<Model>()).second) {
-    return absl::AlreadyExistsError(absl::StrCat("model '", name, "' is already there"));
-  }
+  const auto [it, added] = models_.emplace(name, std::make_shared<Model>());
+  if (!added) return absl::AlreadyExistsError(absl::StrCat("model '", name, "' is already there"));
+  it->second->joining = joining;
   return absl::OkStatus();
 }
 
@@ -96,6 +98,7 @@ absl::Status ModelRegistry::Load(const ModelSpec& spec) {
   model.host = *std::move(host);
   model.lease =
       Lease(model.host.get(), [released = model.released](ModelHost*) { released->Notify(); });
+  model.joining = false;
   if (draining_) model.host->scheduler().Drain();
   traffic_->AddModel(spec.name);
   metrics_->model_load_seconds.Add({{"model", spec.name}}).Set(seconds);
@@ -147,17 +150,20 @@ absl::Status ModelRegistry::Unload(const std::string& name, absl::Duration timeo
     }
   }
   models_.erase(name);
+  // Nobody misses a model that was unloaded on purpose.
+  metrics_->model_ready.Remove(&metrics_->model_ready.Add({{"model", name}}));
   Log(LogLevel::kInfo, "model_unloaded", {{"model", name}});
   return absl::OkStatus();
 }
 
 absl::StatusOr<ModelRegistry::Lease> ModelRegistry::Find(const std::string& name) {
   MutexLock lock(&mu_);
-  if (name.empty() && models_.size() > 1) {
+  const std::vector<std::string> unnamed = NamesOfUnnamed();
+  if (name.empty() && unnamed.size() > 1) {
     return InvalidFields(
-        {{"model", absl::StrCat("is needed: the server has ", models_.size(), " models")}});
+        {{"model", absl::StrCat("is needed: the server has ", unnamed.size(), " models")}});
   }
-  const auto it = name.empty() ? models_.begin() : models_.find(name);
+  const auto it = models_.find(name.empty() && !unnamed.empty() ? unnamed[0] : name);
   if (it == models_.end()) {
     return absl::NotFoundError(name.empty() ? "the server has no model"
                                             : absl::StrCat("there is no model '", name, "'"));
@@ -174,7 +180,16 @@ absl::StatusOr<ModelRegistry::Lease> ModelRegistry::Find(const std::string& name
 
 std::string ModelRegistry::Resolve(const std::string& name) const {
   MutexLock lock(&mu_);
-  return name.empty() && models_.size() == 1 ? models_.begin()->first : name;
+  const std::vector<std::string> unnamed = NamesOfUnnamed();
+  return name.empty() && unnamed.size() == 1 ? unnamed[0] : name;
+}
+
+std::vector<std::string> ModelRegistry::NamesOfUnnamed() const {
+  std::vector<std::string> names;
+  for (const auto& [name, model] : models_) {
+    if (!model->joining) names.push_back(name);
+  }
+  return names;
 }
 
 std::vector<ModelRegistry::Entry> ModelRegistry::List() const {

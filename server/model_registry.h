@@ -33,8 +33,9 @@ class ModelRegistry {
   ~ModelRegistry();
 
   // Makes `name` known as loading: Find says UNAVAILABLE, not NOT_FOUND. ALREADY_EXISTS;
-  // UNAVAILABLE if draining.
-  absl::Status Announce(const std::string& name);
+  // UNAVAILABLE if draining. `joining`: it joins models that serve, and until it is loaded requests
+  // without a name go on to mean them.
+  absl::Status Announce(const std::string& name, bool joining);
   // Loads an announced model; blocks, and logs the progress. On failure the name is free again, and
   // no metric shows it.
   absl::Status Load(const ModelSpec& spec);
@@ -65,6 +66,8 @@ class ModelRegistry {
 
  private:
   struct Model;
+  // Those that a request without a name may mean.
+  std::vector<std::string> NamesOfUnnamed() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const ServerOptions options_;
   const ModelLoader loader_;

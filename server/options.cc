@@ -63,15 +63,20 @@ std::string CheckDevice(const std::string& text) {
 }
 
 CLI::Option* AddDuration(CLI::App* app, const std::string& name, absl::Duration* value,
-                         const std::string& description) {
+                         const std::string& description,
+                         absl::Duration least = absl::ZeroDuration()) {
   return app
       ->add_option_function<std::string>(
           name,
-          [name, value](const std::string& text) {
+          [name, value, least](const std::string& text) {
             if (!absl::ParseDuration(text, value) || *value < absl::ZeroDuration() ||
                 *value > absl::Hours(24)) {
               throw CLI::ValidationError(
                   name, absl::StrCat("'", text, "' is not a duration such as 500ms, 45s or 2m"));
+            }
+            if (*value < least) {
+              throw CLI::ValidationError(
+                  name, absl::StrCat(text, " is less than ", absl::FormatDuration(least)));
             }
           },
           description)
@@ -191,8 +196,10 @@ void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* m
          "alone;\n"
          "json: one object a line. Exit code 3 if a model would be refused")
       ->check(CLI::IsMember({"text", "json"}));
-  app->add_option("--weights", options->weights,
-                  "Weights in memory; auto: as stored, blocks of a GGUF file as int8")
+  app->add_option(
+         "--weights", options->weights,
+         "Weights in memory; auto: bf16 where they are stored so, else f32 (float16 too);\n"
+         "blocks of a GGUF file: int8")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}));
   app->add_option("--activation", *activations,
                   "What the FFN computes, where the model's files say it wrongly or not at all,\n"
@@ -275,10 +282,12 @@ void AddFlags(CLI::App* app, ServerOptions* options, std::vector<std::string>* m
   AddDuration(app, "--drain_timeout", &options->drain_timeout,
               "Longest wait for running requests when stopping");
   AddDuration(app, "--write_stall_timeout", &options->write_stall_timeout,
-              "Longest wait for a client to take a message; beyond it the call is cut off");
+              "Longest wait for a client to take a message; beyond it the call is cut off",
+              absl::Seconds(1));
   AddDuration(app, "--engine_stall_timeout", &options->engine_stall_timeout,
               "Health checks fail, \"liveness\" too, if work is in flight and no step has ended\n"
-              "for this long; longer than the longest step");
+              "for this long; longer than the longest step",
+              absl::Seconds(1));
   AddDuration(app, "--max_connection_age", &options->max_connection_age,
               "Clients are asked to connect anew after about this long, so that they find new\n"
               "replicas; running calls finish on the old connection; 0s: never");

@@ -54,6 +54,8 @@ struct ServerOptions {
 
   absl::Duration drain_lead = absl::ZeroDuration();
   absl::Duration drain_timeout = absl::Seconds(45);
+  // What answers have to be sent in once a drain is over: no flag.
+  absl::Duration flush_timeout = absl::Seconds(2);
   absl::Duration write_stall_timeout = absl::Seconds(30);
   absl::Duration engine_stall_timeout = absl::Seconds(60);
   absl::Duration max_connection_age = absl::ZeroDuration();  // zero: any

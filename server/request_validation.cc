@@ -210,7 +210,15 @@ void FillOutput(const v1::OutputParams& in, Violations* violations, ValidatedReq
                          kMaxPromptLogprobs);
   violations->CheckCount("output.stream_interval", effective.stream_interval(), 1,
                          kMaxStreamInterval);
-  if (in.has_logprobs()) out->request.logprobs = static_cast<int32_t>(in.logprobs());
+  if (in.has_logprobs()) {
+    out->request.logprobs = static_cast<int32_t>(in.logprobs());
+    // 16 choices of one request take a step together. A log-probability takes some 25 bytes, so
+    // what they say at a time stays below the 1 MiB that may wait for a client
+    // (--stream_buffer_kb).
+    const int64_t most = std::max<int64_t>(2048 / (int64_t{in.logprobs()} + 1), 1);
+    effective.set_stream_interval(
+        static_cast<uint32_t>(std::min<int64_t>(effective.stream_interval(), most)));
+  }
   if (in.has_prompt_logprobs()) {
     out->request.prompt_logprobs = static_cast<int32_t>(in.prompt_logprobs());
   }

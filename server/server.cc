@@ -19,9 +19,8 @@ constexpr int kTokenizeThreads = 1;
 constexpr size_t kMaxPendingWork = 4096;
 // Texts of up to --max_prompt_kb wait in memory.
 constexpr size_t kMaxPendingTokenize = 64;
-// What is left after a second signal, and for the listeners to send what is buffered.
+// What is left after a second signal.
 constexpr absl::Duration kHurriedDrain = absl::Seconds(1);
-constexpr absl::Duration kFlushTime = absl::Seconds(2);
 // How often a drain looks whether it has to hurry.
 constexpr absl::Duration kDrainSlice = absl::Milliseconds(50);
 
@@ -65,7 +64,7 @@ Server::Server(const ServerOptions& options, ModelLoader loader, std::function<v
 Server::~Server() {
   watchdog_.reset();
   open_calls_.AbortAll(absl::UnavailableError("the server stops"));
-  if (rpc_ != nullptr) rpc_->Shutdown(kFlushTime);
+  if (rpc_ != nullptr) rpc_->Shutdown(options_.flush_timeout);
   if (admin_rpc_ != nullptr) admin_rpc_->Shutdown(absl::ZeroDuration());
 }
 
@@ -76,7 +75,8 @@ absl::Status Server::Start() {
     authenticator_ = *std::move(authenticator);
   }
   for (const ModelSpec& spec : options_.models) {
-    if (absl::Status status = models_.Announce(spec.name); !status.ok()) return status;
+    if (absl::Status status = models_.Announce(spec.name, /*joining=*/false); !status.ok())
+      return status;
     traffic_.AddModel(spec.name);
     metrics_.model_ready.Add({{"model", spec.name}}).Set(0);
   }
@@ -179,16 +179,18 @@ int Server::Drain(const std::function<bool()>& hurry) {
   });
   models_.Drain();
   metrics_.draining.Add({}).Set(1);
-  WaitInSlices(options_.drain_timeout, hurry,
-               [this](absl::Duration slice) { return models_.WaitIdle(slice); });
+  // Clients may still read what was generated faster than they read.
+  WaitInSlices(options_.drain_timeout, hurry, [this](absl::Duration slice) {
+    return models_.WaitIdle(slice) && open_calls_.WaitUntilNone(slice) == 0;
+  });
   const int cut = open_calls_.AbortAll(absl::UnavailableError("the server stops"));
   // gRPC closes a connection once its client has answered the announcement of that and its calls
   // have ended. If calls ended after the answer, the end of their answers would be lost wherever a
   // client still acknowledges: the kernel resets such a connection.
-  open_calls_.WaitUntilNone(kFlushTime);
-  rpc_->Shutdown(kFlushTime);
-  if (admin_rpc_ != nullptr && !models_.IsLoading()) admin_rpc_->Shutdown(kFlushTime);
-  Log(LogLevel::kInfo, "drained", {{"cut_off", cut}});
+  const int unsent = open_calls_.WaitUntilNone(options_.flush_timeout);
+  rpc_->Shutdown(options_.flush_timeout);
+  if (admin_rpc_ != nullptr && !models_.IsLoading()) admin_rpc_->Shutdown(options_.flush_timeout);
+  Log(LogLevel::kInfo, "drained", {{"cut_off", cut}, {"unsent", unsent}});
   return cut;
 }
 

@@ -52,7 +52,7 @@ void UnaryCall::OnDone() {
     MutexLock lock(&mu_);
     write_started_ = absl::InfiniteFuture();
   }
-  Record(/*sent=*/true);
+  Record(/*sent=*/!rpc_->IsCancelled());
   const auto last = std::move(self_);  // may delete *this at the end of the scope
 }
 

@@ -43,8 +43,8 @@ absl::Status DeviceBuffer::Upload(const void* host, int64_t bytes, int64_t offse
   if (!status.ok() || bytes == 0) return status;
   absl::Status copied =
       CudaStatus("upload", cudaMemcpy(data_ + offset, host, bytes, cudaMemcpyHostToDevice));
-  // From pageable memory cudaMemcpy returns once the bytes are staged, and streams that do not block
-  // would not wait for the rest of the way.
+  // From pageable memory cudaMemcpy returns once the bytes are staged, and streams that do not
+  // block would not wait for the rest of the way.
   copied.Update(CudaStatus("upload", cudaStreamSynchronize(nullptr)));
   return copied;
 }

@@ -24,8 +24,9 @@ absl::StatusOr<int> CudaDeviceCount() {
                  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
   if (!status.ok()) return status;
   if (major < kOldestMajor) {
-    return absl::UnavailableError(absl::StrCat("no usable GPU: GPU 0 has compute capability ", major,
-                                               ".x, the kernels are for ", kOldestMajor, ".0 on"));
+    return absl::UnavailableError(absl::StrCat("no usable GPU: GPU 0 has compute capability ",
+                                               major, ".x, the kernels are for ", kOldestMajor,
+                                               ".0 on"));
   }
   return count;
 }

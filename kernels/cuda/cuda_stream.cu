@@ -88,9 +88,8 @@ absl::StatusOr<CudaGraph> CudaGraph::Capture(CudaStream& stream,
                                              absl::FunctionRef<void()> enqueue) {
   // Other threads may allocate meanwhile: another model is being loaded, say. And a kernel's first
   // launch, here too, loads it.
-  absl::Status status =
-      CudaStatus("cudaStreamBeginCapture",
-                 cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeRelaxed));
+  absl::Status status = CudaStatus(
+      "cudaStreamBeginCapture", cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeRelaxed));
   if (!status.ok()) return status;
   enqueue();
   cudaGraph_t graph = nullptr;

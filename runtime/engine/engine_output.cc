@@ -64,8 +64,9 @@ std::vector<Engine::Drawn> Engine::DrawAll(const std::vector<BatchEntry>& batch,
 void Engine::Advance(Sequence* sequence, int32_t tokens, Drawn drawn, absl::Time now) {
   ActiveRequest* const request = sequence->request;
   sequence->computed += tokens;
-  if (options_.prefix_cache) RegisterFullBlocks(sequence);
+  // First: keys and values beside bad logits may be bad, and must not be found again.
   if (!drawn.status.ok()) return EndRequest(request, drawn.status);
+  if (options_.prefix_cache) RegisterFullBlocks(sequence);
   std::move(drawn.prompt_infos.begin(), drawn.prompt_infos.end(),
             std::back_inserter(request->prompt_infos));
   if (sequence->uncomputed() > 0) return;

@@ -80,8 +80,8 @@ FfnDecision FfnDispatcher::Choose(FfnMode mode, bool activation_has_zeros, const
   const FfnPath cheaper = sparse < dense ? FfnPath::kSparse : FfnPath::kDense;
   const FfnPath other = sparse < dense ? FfnPath::kDense : FfnPath::kSparse;
   Belief& unused = beliefs_[BucketOf(load.tokens)][static_cast<int>(other)];
-  const double dearer =
-      std::max(dense, sparse) / std::max(std::min(dense, sparse), std::numeric_limits<double>::min());
+  const double dearer = std::max(dense, sparse) /
+                        std::max(std::min(dense, sparse), std::numeric_limits<double>::min());
   if (static_cast<double>(++unused.decisions) > kProbeInterval * dearer * dearer) {
     unused.decisions = 0;
     return {other, FfnReason::kProbe};

@@ -52,10 +52,10 @@ struct FfnCostModel {
   double SparseSeconds(const FfnLoad& load) const;
 };
 
-// Chooses paths: by the cost model's estimates, each times what steps of about as many tokens really
-// took of it lately. So rates that were measured in a bad moment, when the model was loaded, do not
-// last: the path taken is measured each time, and the other one is tried now and then. Choices
-// change speed only. Not thread-safe.
+// Chooses paths: by the cost model's estimates, each times what steps of about as many tokens
+// really took of it lately. So rates that were measured in a bad moment, when the model was loaded,
+// do not last: the path taken is measured each time, and the other one is tried now and then.
+// Choices change speed only. Not thread-safe.
 class FfnDispatcher {
  public:
   // Forgets what was learned.

@@ -66,7 +66,8 @@ TEST_F(AdminServiceTest, ALoadedModelServesUntilItIsUnloaded) {
   EXPECT_EQ(Load("new", testing::TempDir()).code(), absl::StatusCode::kAlreadyExists);
   EXPECT_TRUE(Unload("new").ok());
   EXPECT_EQ(Generate("new").code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(test_.Metric("lacuna_model_ready", {"\"new\""}), 0);
+  EXPECT_EQ(test_.Scrape().find("lacuna_model_ready{model=\"new\"}"), std::string::npos)
+      << "an alert would miss it for ever";
   EXPECT_TRUE(Generate("fake").ok());
   EXPECT_EQ(Unload("new").code(), absl::StatusCode::kNotFound);
 }
@@ -186,9 +187,37 @@ TEST(AdminDrainTest, ALoadThatRunsDoesNotHoldUpTheDrain) {
   started.WaitForNotification();
   EXPECT_EQ(test.server().Drain([] { return false; }), 0);
   EXPECT_TRUE(test.server().models().IsLoading());
-  EXPECT_EQ(test.server().models().Announce("more").code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(test.server().models().Announce("more", true).code(), absl::StatusCode::kUnavailable);
   release.Notify();
   load.join();
+}
+
+TEST(AdminLoadTest, RequestsWithoutANameMeanTheModelThatServesWhileAnotherLoads) {
+  ServerOptions options = TestServer::Options();
+  options.admin_listen = "127.0.0.1:0";
+  absl::Notification started, release;
+  std::atomic<int> loads = 0;
+  TestServer test(options, [&](FakeModel*) {
+    if (++loads == 1) return;
+    started.Notify();
+    release.WaitForNotification();
+  });
+  std::thread load([&] {
+    const auto stub = v1::AdminService::NewStub(
+        grpc::CreateChannel(test.server().admin_address(), grpc::InsecureChannelCredentials()));
+    v1::LoadModelRequest request;
+    request.set_name("another");
+    request.set_path(testing::TempDir());
+    grpc::ClientContext context;
+    v1::LoadModelResponse response;
+    EXPECT_TRUE(stub->LoadModel(&context, request, &response).ok());
+  });
+  started.WaitForNotification();
+  EXPECT_TRUE(Generate(&test, MakeRequest("a", 1)).ok());
+  release.Notify();
+  load.join();
+  const absl::Status two = Generate(&test, MakeRequest("a", 1));
+  EXPECT_EQ(FieldViolations(two).at(0).field, "model") << two;
 }
 
 TEST(AdminDrainTest, DrainAsksTheOwnerToStop) {

@@ -169,6 +169,32 @@ TEST(DrainTest, RunningRequestsFinishAndNewOnesAreRefused) {
   test.ExpectQuietAndBalanced();
 }
 
+TEST(DrainTest, OutputThatIsStillBeingReadIsNotCutOff) {
+  ServerOptions options = TestServer::Options();
+  options.stream_buffer_kb = 16 * 1024;
+  options.flush_timeout = absl::ZeroDuration();  // nothing but the wait of the drain saves it
+  TestServer test(options);
+  const auto stub = v1::GenerationService::NewStub(test.TcpChannel());
+  grpc::ClientContext context;
+  v1::GenerateRequest request = MakeRequest("a", 1000);
+  request.mutable_output()->set_logprobs(20);  // more than a connection takes in by itself
+  request.mutable_sampling()->set_n(16);
+  const auto stream = stub->GenerateStream(&context, request);
+  ASSERT_TRUE(Eventually([&] { return test.Metric("lacuna_generation_tokens_total") == 16000; }));
+  std::atomic<int> cut = -1;
+  std::thread drain([&] { cut = test.server().Drain([] { return false; }); });
+  ASSERT_TRUE(Eventually([&] { return test.Metric("lacuna_draining") == 1; }));
+  v1::GenerateStreamResponse message;
+  int finished = 0;
+  while (stream->Read(&message)) finished += message.has_finished() ? 1 : 0;
+  const grpc::Status status = stream->Finish();
+  EXPECT_TRUE(status.ok()) << status.error_code() << " " << status.error_message();
+  EXPECT_EQ(finished, 16);
+  drain.join();
+  EXPECT_EQ(cut, 0);
+  test.ExpectQuietAndBalanced();
+}
+
 TEST(DrainTest, ASecondSignalCutsTheWaitAndStreamsEndUnavailable) {
   TestServer test;
   test.gate().Close();

@@ -108,16 +108,16 @@ TEST_P(BadOptionsTest, AreRefusedByName) {
   EXPECT_THAT(std::string(options.status().message()), HasSubstr(flag.substr(0, 6)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Flags, BadOptionsTest,
-                         testing::Values("--no_such_flag=1", "--listen=nowhere", "--listen=:1",
-                                         "--listen=h:70000", "--metrics_listen=x", "--weights=f8",
-                                         "--ffn=fast", "--device=tpu", "--device=cuda:-1",
-                                         "--threads=-1", "--max_concurrent=0", "--max_queue=-1",
-                                         "--max_step_tokens=many", "--drain_timeout=45",
-                                         "--drain_timeout=-1s", "--kv_cache_mb=-5", "--model=.x=/m",
-                                         "--model=a b=/m", "--model=x=", "--tls_cert=/c",
-                                         "--tls_client_ca=/c", "--config=/no/such/file",
-                                         "--predictor=best", "--predictor_recall=1"));
+INSTANTIATE_TEST_SUITE_P(
+    Flags, BadOptionsTest,
+    testing::Values("--no_such_flag=1", "--write_stall_timeout=0s", "--engine_stall_timeout=10ms",
+                    "--listen=nowhere", "--listen=:1", "--listen=h:70000", "--metrics_listen=x",
+                    "--weights=f8", "--ffn=fast", "--device=tpu", "--device=cuda:-1",
+                    "--threads=-1", "--max_concurrent=0", "--max_queue=-1",
+                    "--max_step_tokens=many", "--drain_timeout=45", "--drain_timeout=-1s",
+                    "--kv_cache_mb=-5", "--model=.x=/m", "--model=a b=/m",
+                    "--model=x=", "--tls_cert=/c", "--tls_client_ca=/c", "--config=/no/such/file",
+                    "--predictor=best", "--predictor_recall=1"));
 
 TEST_F(OptionsTest, APredictorNeedsFfnAuto) {
   EXPECT_EQ(Parse({"--model=/m", "--predictor=sketch"})->value().predictor, "sketch");

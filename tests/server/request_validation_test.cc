@@ -246,6 +246,20 @@ TEST(RequestValidationTest, EffectiveValuesAreTheDefaults) {
   EXPECT_EQ(validated->prompt_text, "hello");
 }
 
+TEST(RequestValidationTest, DeltasWithManyLogprobsAreShort) {
+  v1::GenerateRequest in = GoodRequest();
+  in.mutable_output()->set_stream_interval(1024);
+  const auto interval = [&](uint32_t logprobs) {
+    in.mutable_output()->set_logprobs(logprobs);
+    const auto validated = ValidateGenerate(in, kLimits, /*seed=*/1);
+    return validated.ok() ? validated->effective.output().stream_interval() : 0;
+  };
+  EXPECT_EQ(interval(0), 1024u);
+  EXPECT_EQ(interval(1), 1024u);
+  EXPECT_EQ(interval(20), 97u);
+  EXPECT_EQ(interval(0xFFFFFFFF), 0u);  // refused
+}
+
 TEST(RequestValidationTest, ValuesReachTheEngineRequest) {
   v1::GenerateRequest in = GoodRequest();
   in.mutable_sampling()->set_temperature(0.5f);

@@ -102,6 +102,20 @@ TEST(OtherMethodsTest, TokenizeAndDetokenizeAreInverse) {
   test.ExpectQuietAndBalanced();
 }
 
+TEST(OtherMethodsTest, DetokenizeBoundsTheText) {
+  TestServer test;
+  const auto stub = v1::GenerationService::NewStub(test.TcpChannel());
+  v1::DetokenizeRequest ids;
+  // A broken byte each, for which the text has the three bytes of U+FFFD.
+  const int broken = FakeTokenizer::Byte('\xff');
+  for (int i = 0; i < 1'500'000; ++i) ids.add_token_ids(broken);
+  grpc::ClientContext context;
+  v1::DetokenizeResponse response;
+  const absl::Status status = FromGrpcStatus(stub->Detokenize(&context, ids, &response));
+  ASSERT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_EQ(FieldViolations(status)[0].field, "token_ids");
+}
+
 TEST(OtherMethodsTest, PiecesAreLeftOutOfAResponseThatADefaultClientWouldRefuse) {
   ServerOptions options = TestServer::Options();
   options.kv_cache_mb = 32;  // room for 2 Mi positions

@@ -394,6 +394,25 @@ TEST(SchedulerTest, BadLogitsEndOnlyTheirRequest) {
   EXPECT_EQ(h.scheduler->GetLoad().kv_blocks_used, 0);
 }
 
+TEST(SchedulerTest, WhatABadStepComputedIsNotFoundAgain) {
+  EngineHarness h;
+  const auto good_logits = h.model.logits_after;
+  bool bad = true;
+  h.model.logits_after = [&](absl::Span<const int32_t> history, absl::Span<float> logits) {
+    good_logits(history, logits);
+    if (bad) logits[5] = std::numeric_limits<float>::quiet_NaN();
+  };
+  const std::string prompt(48, 'a');
+  const auto first = h.Submit(GreedyRequest(prompt, 2));
+  h.RunAll();
+  EXPECT_EQ(first->status().code(), absl::StatusCode::kInternal);
+  bad = false;
+  const auto second = h.Submit(GreedyRequest(prompt, 2));
+  h.RunAll();
+  ASSERT_TRUE(second->status().ok()) << second->status();
+  EXPECT_EQ(second->results().at(0).cached_tokens, 0);
+}
+
 TEST(SchedulerTest, RequestsThatNoStepCanTakeEndWithAnError) {
   SchedulerOptions options;
   options.max_concurrent = 0;  // only max_queue places to wait
