@@ -177,7 +177,10 @@ absl::Status GenerationCall::Tokenize() {
     validated_.prompt_text = {};
     validated_.messages = {};
   }
-  return BoundByContext(static_cast<int32_t>(request.prompt.size()), limits, &validated_.effective);
+  const auto prompt_tokens = static_cast<int32_t>(request.prompt.size());
+  const absl::Status status = BoundByContext(prompt_tokens, limits, &validated_.effective);
+  if (!status.ok()) return status;
+  return CheckLogprobsFit(prompt_tokens, method_ == Method::kGenerateStream, validated_.effective);
 }
 
 void GenerationCall::TokenizeAndSubmit() {

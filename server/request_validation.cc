@@ -314,6 +314,30 @@ absl::Status BoundByContext(int32_t prompt_tokens, const RequestLimits& limits,
   return absl::OkStatus();
 }
 
+absl::Status CheckLogprobsFit(int32_t prompt_tokens, bool streams,
+                              const v1::EffectiveParams& effective) {
+  // An id, a float and a few bytes of text with their headers.
+  static constexpr int64_t kLogprobBytes = 24;
+  static constexpr int64_t kMessageBytes = 4 << 20;
+  const v1::OutputParams& output = effective.output();
+  const auto check = [](const char* field, int64_t tokens, int64_t alternatives) {
+    const int64_t bytes = tokens * (alternatives + 1) * kLogprobBytes;
+    if (bytes <= kMessageBytes) return absl::OkStatus();
+    return InvalidFields({{field, absl::StrCat("makes about ", bytes, " bytes of ", tokens,
+                                               " tokens, the limit of a message is ", kMessageBytes,
+                                               ": ask for fewer, or use GenerateStream")}});
+  };
+  if (output.has_prompt_logprobs()) {
+    const absl::Status status =
+        check("output.prompt_logprobs", prompt_tokens, output.prompt_logprobs());
+    if (!status.ok()) return status;
+  }
+  if (streams || !output.has_logprobs()) return absl::OkStatus();
+  return check("output.logprobs",
+               int64_t{effective.sampling().n()} * effective.stopping().max_tokens(),
+               output.logprobs());
+}
+
 absl::Status CheckRequestId(const std::string& field, std::string_view id) {
   if (id.size() > kMaxIdBytes) {
     return InvalidFields(

@@ -291,6 +291,23 @@ TEST(RequestValidationTest, ValuesReachTheEngineRequest) {
   EXPECT_EQ(out.ffn_mode, FfnMode::kDense);
 }
 
+TEST(RequestValidationTest, LogprobsMustFitAMessage) {
+  v1::EffectiveParams effective;
+  effective.mutable_sampling()->set_n(16);
+  effective.mutable_stopping()->set_max_tokens(1000);
+  EXPECT_TRUE(CheckLogprobsFit(100000, false, effective).ok());
+  effective.mutable_output()->set_logprobs(20);
+  EXPECT_TRUE(CheckLogprobsFit(100000, true, effective).ok());  // in many messages
+  const absl::Status unary = CheckLogprobsFit(100000, false, effective);
+  EXPECT_EQ(FieldViolations(unary)[0].field, "output.logprobs");
+  effective.mutable_sampling()->set_n(1);
+  EXPECT_TRUE(CheckLogprobsFit(100000, false, effective).ok());
+  effective.mutable_output()->set_prompt_logprobs(5);
+  const absl::Status prompt = CheckLogprobsFit(100000, true, effective);
+  EXPECT_EQ(FieldViolations(prompt)[0].field, "output.prompt_logprobs");
+  EXPECT_TRUE(CheckLogprobsFit(10000, true, effective).ok());
+}
+
 TEST(RequestValidationTest, MaxTokensIsBoundedByTheContextAndPromptMustFit) {
   v1::EffectiveParams effective;
   effective.mutable_stopping()->set_max_tokens(1000);
