@@ -4,6 +4,8 @@ penalty, choose the FATReLU threshold, measure, and export for the server."""
 import argparse
 import importlib
 
+from . import schedule
+
 # As swept in the paper (0.005 to 0.03), and on.
 THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 
@@ -14,7 +16,10 @@ def parser():
 
     def command(name, module, text):
         p = commands.add_parser(
-            name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            name,
+            help=text,
+            description=text,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         p.set_defaults(function=(module, "run" if module == name else name))
         return p
@@ -39,7 +44,7 @@ def parser():
     p.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint if it is there")
     p.add_argument("--steps", type=int, required=True)
     p.add_argument("--activation", choices=["relu", "keep"], default="relu")
-    p.add_argument("--schedule", default="small", help="λ preset, see schedule.py")
+    p.add_argument("--schedule", choices=sorted(schedule.PRESETS), default="small", help="λ preset")
     p.add_argument(
         "--lambda-peak", type=float, help="scale the preset to this last λ; 0: no penalty"
     )
@@ -50,9 +55,12 @@ def parser():
     p.add_argument("--teacher", help="HF directory with INIT's vocabulary (default: INIT)")
     p.add_argument("--context", type=int, default=512)
     p.add_argument("--batch", type=int, default=8, help="sequences a step, over all processes")
-    p.add_argument("--micro-batch", type=int, default=8, help="sequences a forward pass")
+    p.add_argument(
+        "--micro-batch", type=int,
+        help="sequences a forward pass, evaluation included (default: up to 8)",
+    )  # fmt: skip
     p.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw")
-    p.add_argument("--lr", type=float, default=3e-5, help="peak; of Muon's matrices about 0.02")
+    p.add_argument("--lr", type=float, help="peak (default: 3e-5; of Muon's matrices 0.02)")
     p.add_argument(
         "--embed-lr", type=float, default=0.003, help="with muon: peak of embeddings and norms"
     )
@@ -68,7 +76,10 @@ def parser():
     p.add_argument("--log-every", type=int, default=20)
     p.add_argument("--eval-every", type=int, default=500)
     p.add_argument(
-        "--eval-tokens", type=int, default=65536, help="of the held-out text, while training"
+        "--eval-tokens",
+        type=int,
+        default=65536,
+        help="the first so many of the held-out text, while training",
     )
     p.add_argument("--save-minutes", type=float, default=4)
     shape = p.add_argument_group("shape of a new model")
@@ -88,7 +99,10 @@ def parser():
     _add_measuring(p)
     p.add_argument("--thresholds", type=float, nargs="+", default=THRESHOLDS)
     p.add_argument(
-        "--budget", type=float, default=0.005, help="allowed rise of perplexity, as a share"
+        "--budget",
+        type=float,
+        default=0.005,
+        help="allowed rise of perplexity over threshold 0 (not over a dense model), as a share",
     )
     _add_dtype(p)
     p.add_argument("--out", help="JSON file for the results")
@@ -116,7 +130,8 @@ def parser():
 def _add_measuring(p):
     p.add_argument("--context", type=int, default=512, help="window length")
     p.add_argument("--tokens", type=int, help="about how many tokens, spread evenly (default: all)")
-    p.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    p.add_argument("--device", default="cpu", help="cpu, cuda; a large model needs cuda")
+    p.add_argument("--batch", type=int, default=8, help="windows a forward pass")
 
 
 def _add_dtype(p):

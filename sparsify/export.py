@@ -10,11 +10,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from . import modeling
-
-TOKENIZER_FILES = (
-    "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
-)  # fmt: skip
+from .textdata import TOKENIZER_FILES
 
 
 def copy_tokenizer(source, out):
@@ -55,12 +51,7 @@ def config_for(model, dtype):
     if c.head_dim != c.hidden_size // c.num_attention_heads:
         config["head_dim"] = c.head_dim
     if threshold:
-        config |= {
-            "architectures": ["SparseLlamaForCausalLM"],
-            "model_type": "sparsellama",
-            "hidden_act": "fatrelu",
-            "hidden_act_param": threshold,
-        }
+        config |= modeling.threshold_keys(threshold)
     return config
 
 
@@ -68,8 +59,6 @@ def export(model, out, tokenizer, dtype="bf16"):
     """Writes config.json, generation_config.json, model.safetensors and the files of the HF
     directory `tokenizer` into `out`. Other files there (a model card) stay. Each file is replaced
     in one step."""
-    if model.config.model_type != "llama":
-        raise ValueError(f"model_type {model.config.model_type!r}: only llama can be exported")
     out = Path(out)
     fresh = out.with_name(f".{out.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -88,7 +77,11 @@ def export(model, out, tokenizer, dtype="bf16"):
         state.pop("lm_head.weight", None)
     save_file(state, fresh / "model.safetensors", metadata={"format": "pt"})
     copy_tokenizer(tokenizer, fresh)
-    ends = {"bos_token_id": config["bos_token_id"], "eos_token_id": config["eos_token_id"]}
+    # Of some models any of several tokens ends a text, and only this file knows all of them.
+    ends = {
+        "bos_token_id": config["bos_token_id"],
+        "eos_token_id": model.generation_config.eos_token_id or config["eos_token_id"],
+    }
     write("generation_config.json", {**ends, "do_sample": True, "temperature": 0.7, "top_p": 0.95})
     for file in fresh.iterdir():
         file.chmod(0o644)
@@ -99,6 +92,7 @@ def export(model, out, tokenizer, dtype="bf16"):
 def run(args):
     model = modeling.load(args.model)
     if args.threshold is not None:
+        modeling.require_relu(model, args.model)
         modeling.set_activation(model, args.threshold)
     export(model, args.out, args.tokenizer or args.model, args.dtype)
     print(f"{args.out}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")

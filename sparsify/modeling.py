@@ -31,6 +31,14 @@ def set_activation(model, threshold=0.0):
     return model
 
 
+def require_relu(model, path):
+    """Ends the program if the gate is no ReLU: a threshold would make another model of it."""
+    if model.config.hidden_act != "relu":
+        raise SystemExit(
+            f"{path}: its gate is {model.config.hidden_act}; train it with --activation relu first"
+        )
+
+
 def threshold_of(model):
     """The FATReLU threshold; None where the gate is another function."""
     return getattr(model.model.layers[0].mlp.act_fn, "threshold", None)
@@ -56,14 +64,43 @@ def new_model(vocab_size, hidden, ffn, layers, heads, kv_heads, context, bos=1, 
     return LlamaForCausalLM(config)
 
 
+# What training, measuring and export know. Others would load as a LLaMA and lose what makes them
+# different (MiniCPM's scales), or be refused only when they are exported, after the training.
+ARCHITECTURES = ("LlamaForCausalLM", "SparseLlamaForCausalLM")
+
+
 def load(path):
     """Loads an HF directory in float32, `hidden_act: fatrelu` included."""
-    raw = json.loads((Path(path) / "config.json").read_text())
+    file = Path(path) / "config.json"
+    if not file.exists():
+        raise SystemExit(f"{path} has no config.json: want a directory, not a hub's name")
+    raw = json.loads(file.read_text())
+    kind = (raw.get("architectures") or ["?"])[0]
+    if kind not in ARCHITECTURES:
+        raise SystemExit(f"{path} is of {kind}: want one of {', '.join(ARCHITECTURES)}")
     if raw["hidden_act"] != "fatrelu":
         return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     config = LlamaConfig.from_dict(raw | {"model_type": "llama", "hidden_act": "relu"})
     model = LlamaForCausalLM.from_pretrained(path, config=config, dtype=torch.float32)
     return set_activation(model, raw["hidden_act_param"]).eval()
+
+
+def threshold_keys(threshold):
+    """What config.json of a FATReLU model says, with the keys of the published checkpoints."""
+    return {
+        "architectures": ["SparseLlamaForCausalLM"],
+        "model_type": "sparsellama",
+        "hidden_act": "fatrelu",
+        "hidden_act_param": threshold,
+    }
+
+
+def write_threshold(model, folder):
+    """Adds a FATReLU threshold to the config.json that save_pretrained wrote, which knows none."""
+    file = Path(folder) / "config.json"
+    if threshold_of(model):
+        config = json.loads(file.read_text()) | threshold_keys(threshold_of(model))
+        file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def round_weights(model, dtype):

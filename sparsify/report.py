@@ -7,7 +7,7 @@ from . import evaluate, modeling, textdata
 from .objective import Objective
 
 
-def measure(models, texts, context, limit=None, device="cpu"):
+def measure(models, texts, context, limit=None, device="cpu", batch=8):
     """A list of rows {model, text, threshold, ...evaluate.evaluate}: every model on every text; one
     with FATReLU before the threshold shift (0) too. Threshold None: no ReLU family."""
     rows = []
@@ -25,7 +25,7 @@ def measure(models, texts, context, limit=None, device="cpu"):
                 row = {"model": path.name, "text": Path(text).name, "threshold": t}
                 title = " ".join(str(v) for v in row.values())
                 rows.append(
-                    row | evaluate.evaluate(objective, tokens, context, limit, progress=title)
+                    row | evaluate.evaluate(objective, tokens, context, limit, batch, title)
                 )
     return rows
 
@@ -82,7 +82,7 @@ def plot_training(logs, file):
                 c.plot(steps, values, lw=0.7, ls="--", label=f"{name}, layer {layer}")
         losses += [r["loss"] for r in rows]
     a.set(ylabel="λ")
-    b.set(ylabel="loss, nats per token", ylim=(None, sorted(losses)[-len(losses) // 50 - 1]))
+    b.set(ylabel="loss, nats per token", ylim=(None, sorted(losses)[(len(losses) - 1) * 49 // 50]))
     c.set(ylabel="share of zeros in x1", xlabel="step", ylim=(0, 1))
     for panel in (a, b, c):
         panel.legend(fontsize=7, ncols=2)
@@ -97,7 +97,7 @@ def run(args):
     if args.log:
         plot_training(args.log, out / "training.png")
     if args.text:
-        rows = measure(args.model, args.text, args.context, args.tokens, args.device)
+        rows = measure(args.model, args.text, args.context, args.tokens, args.device, args.batch)
         (out / "sparsity.json").write_text(json.dumps(rows, indent=1) + "\n")
         plot_layers(rows, out / "sparsity.png")
         for r in rows:

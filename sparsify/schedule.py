@@ -11,8 +11,8 @@ so two equal neighbours make a constant stage. After the last end point λ stays
 import math
 
 # End points in steps, as published. The last two have them as shares of the run; their λ goes with
-# the penalty of objective.py and models of a few million parameters, `small` to continue a dense one,
-# `scratch` to start from nothing with ReLU.
+# the penalty of objective.py and models of a few million parameters, `small` to continue a dense
+# one, `scratch` to start from nothing with ReLU.
 PRESETS = {
     "prosparse-7b": [
         (0.0, 5000), (5e-3, 6000), (5e-2, 10000), (5e-2, 12000), (2e-1, 16000), (2e-1, 16500),

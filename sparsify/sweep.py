@@ -23,12 +23,13 @@ def choose(results, budget):
 def run(args):
     tokens = textdata.encode(args.text, args.tokenizer or args.model, args.cache)
     model = modeling.round_weights(modeling.load(args.model), args.dtype)
+    modeling.require_relu(model, args.model)
     objective = Objective(model).to(args.device)
     results = []
     for t in sorted({0.0, *args.thresholds}):
         modeling.set_activation(model, t)
         measured = evaluate.evaluate(
-            objective, tokens, args.context, args.tokens, progress=f"threshold {t:g}"
+            objective, tokens, args.context, args.tokens, args.batch, progress=f"threshold {t:g}"
         )
         results.append({"threshold": t, **measured})
         ppl, zeros = measured["ppl_token"], measured["sparsity_mean"]
@@ -43,3 +44,5 @@ def run(args):
     if args.out:
         Path(args.out).write_text(json.dumps(summary, indent=1) + "\n")
     print(f"chosen threshold: {chosen:g} (budget {args.budget:.2%} of perplexity)")
+    if chosen == max(args.thresholds):
+        print("that is the largest one tried: larger --thresholds may be within the budget, too")

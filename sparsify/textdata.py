@@ -8,6 +8,7 @@ starts with <s> where the tokenizer has it, so the model learns to start anywher
 only at title pages. The last passage of a document ends with </s>.
 """
 
+import hashlib
 import io
 import json
 import lzma
@@ -25,6 +26,10 @@ from .objective import IGNORE
 
 BOUNDARY = "<|endofbook|>"
 PASSAGE_CHARS = 4000
+TOKENIZER_FILES = (
+    "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+)  # fmt: skip
 SENTENCE_END = ".!?:;\"'”’—*"
 
 
@@ -39,10 +44,10 @@ def read_documents(path):
             line = " ".join(line.split())
             if line != BOUNDARY:
                 lines.append(line)
-            elif lines:
+            elif any(lines):
                 yield _unwrap(lines)
                 lines = []
-    if lines:
+    if any(lines):
         yield _unwrap(lines)
 
 
@@ -132,26 +137,36 @@ class Tokens(NamedTuple):
 
 def encode(text, tokenizer, cache=None):
     """Tokens of the file `text`. `tokenizer`: HF directory. Each passage starts with what the
-    tokenizer puts before every text (<s> of LLaMA tokenizers, nothing with others). With `cache` (a
-    .npz path) the result is kept there."""
+    tokenizer puts before every text (<s> of LLaMA tokenizers); with one that puts nothing there,
+    passages are joined with newlines. With `cache` (a .npz path) the result is kept there."""
+    files = [Path(tokenizer) / name for name in TOKENIZER_FILES]
+    key = hashlib.sha256(b"".join(f.read_bytes() for f in files if f.exists())).hexdigest()
+    key += f" {Path(text).name} {Path(text).stat().st_size}"
     if cache and Path(cache).exists():
         saved = np.load(cache)
+        if str(saved["key"]) != key:
+            raise SystemExit(f"{cache} is of another text or tokenizer: delete it")
         return Tokens(saved["ids"], int(saved["size"]), int(saved["bos"]))
     hf = AutoTokenizer.from_pretrained(tokenizer)
     hf.model_max_length = 10**9  # silences a warning: passages are cut into windows later
     prefix = hf("")["input_ids"]
-    assert len(prefix) <= 1 and hf.eos_token_id is not None
+    if len(prefix) > 1 or hf.eos_token_id is None:
+        raise SystemExit(
+            f"{tokenizer}: want an end token, and at most one token before a text, not {prefix}"
+        )
     dtype = np.uint16 if len(hf) <= 1 << 16 else np.uint32
     chunks, size = [], 0
     for document in tqdm(read_documents(text), desc=f"encode {Path(text).name}", unit="doc"):
         texts = list(passages(document))
         size += sum(len(t.encode()) for t in texts)
+        if not prefix:
+            texts[:-1] = [t + "\n" for t in texts[:-1]]
         ids = hf(texts)["input_ids"]
         ids[-1].append(hf.eos_token_id)
         chunks += [np.array(i, dtype=dtype) for i in ids]
     tokens = Tokens(np.concatenate(chunks), size, prefix[0] if prefix else -1)
     if cache:
-        np.savez(cache, **tokens._asdict())
+        np.savez(cache, key=key, **tokens._asdict())
     return tokens
 
 

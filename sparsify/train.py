@@ -6,7 +6,9 @@ process; --resume goes on from there.
 """
 
 import contextlib
+import datetime
 import json
+import math
 import shutil
 import signal
 import time
@@ -92,7 +94,13 @@ class Run:
     def __init__(self, args):
         self.args, self.out, self.step = args, Path(args.out), 0
         self.out.mkdir(parents=True, exist_ok=True)
-        self.accelerator = accelerate.Accelerator(mixed_precision="bf16" if args.bf16 else None)
+        # The others wait while the first process encodes the texts, perhaps for hours.
+        patience = accelerate.InitProcessGroupKwargs(timeout=datetime.timedelta(hours=12))
+        self.accelerator = accelerate.Accelerator(
+            mixed_precision="bf16" if args.bf16 else None, kwargs_handlers=[patience]
+        )
+        if args.micro_batch is None:
+            args.micro_batch = math.gcd(8, max(1, args.batch // self.accelerator.num_processes))
         if args.batch % (self.accelerator.num_processes * args.micro_batch):
             raise ValueError(
                 f"--batch {args.batch} is no multiple of {self.accelerator.num_processes} "
@@ -101,15 +109,22 @@ class Run:
         fsdp = self.accelerator.distributed_type == accelerate.DistributedType.FSDP
         if fsdp and args.optimizer == "muon":
             raise ValueError("Muon needs whole matrices: use --optimizer adamw with FSDP")
+        self.claim_out()
         tokenizer = args.tokenizer or args.init
         with self.accelerator.main_process_first():  # the others find its cache
             self.tokens = textdata.encode(args.text, tokenizer, self.out / "train-ids.npz")
             valid = textdata.encode(args.valid, tokenizer, self.out / "valid-ids.npz")
         self.valid = valid.head(args.eval_tokens)
+        if len(self.valid.ids) <= args.context:
+            raise SystemExit(
+                f"--valid and --eval-tokens leave {len(self.valid.ids)} tokens, which do not fill "
+                f"a window of {args.context}"
+            )
         self.model, teacher = make_model(args), None
         if args.distill:
             teacher = modeling.load(args.teacher or args.init).requires_grad_(False)
-            teacher.to(self.accelerator.device, torch.bfloat16 if args.bf16 else torch.float32)
+            bf16 = self.accelerator.mixed_precision == "bf16"
+            teacher.to(self.accelerator.device, torch.bfloat16 if bf16 else torch.float32)
         objective = Objective(self.model, teacher, compiled=args.compile)
         self.objective, *self.optimizers = self.accelerator.prepare(
             objective, *make_optimizers(objective, args)
@@ -117,6 +132,15 @@ class Run:
         if args.resume and (self.out / "checkpoint").exists():
             self.accelerator.load_state(self.out / "checkpoint")
             self.step = json.loads((self.out / "checkpoint/step.json").read_text())
+
+    def claim_out(self):
+        """Refuses to overwrite another run, and takes up a checkpoint that was being replaced."""
+        final, old = self.out / "checkpoint", self.out / ".old"
+        if self.accelerator.is_main_process and not final.exists() and old.exists():
+            old.rename(final)
+        self.accelerator.wait_for_everyone()
+        if final.exists() and not self.args.resume:
+            raise SystemExit(f"{self.out} holds a run: add --resume, or name another --out")
 
     def train_step(self, lam, lr_factor):
         """One update. Returns [nll, kl, |x1| per layer, zeros per layer], means over the step."""
@@ -147,7 +171,8 @@ class Run:
         return self.accelerator.reduce(stats, "mean").tolist()
 
     def evaluate(self):
-        return evaluate.evaluate(self.objective, self.valid, self.args.context)
+        batch = self.args.micro_batch
+        return evaluate.evaluate(self.objective, self.valid, self.args.context, batch=batch)
 
     def save_checkpoint(self):
         fresh, old, final = (self.out / n for n in (".new", ".old", "checkpoint"))
@@ -165,6 +190,7 @@ class Run:
         if self.accelerator.is_main_process:
             state = {k.removeprefix("model."): v for k, v in state.items()}
             self.model.save_pretrained(self.out / "final", state_dict=state)
+            modeling.write_threshold(self.model, self.out / "final")
             export.copy_tokenizer(self.args.tokenizer or self.args.init, self.out / "final")
 
     def in_any_process(self, *flags):
@@ -174,6 +200,8 @@ class Run:
 
 
 def run(args):
+    if args.lr is None:
+        args.lr = 0.02 if args.optimizer == "muon" else 3e-5
     accelerate.utils.set_seed(args.seed)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -193,14 +221,15 @@ def run(args):
             raise RuntimeError(f"loss is {nll} at step {run.step}: use a lower learning rate")
         bar.update()
         half = len(layers) // 2
-        if run.step % args.log_every == 0 or run.step == args.steps:
+        evaluates = run.step % args.eval_every == 0 or run.step == args.steps
+        if run.step % args.log_every == 0 or evaluates:
             record = {
                 "step": run.step, "tokens": run.step * args.batch * args.context,
                 "processes": run.accelerator.num_processes,
                 "seconds": round(time.time() - seconds, 2), "lr": args.lr * factor, "lambda": lam,
                 "loss": nll, "kl": kl, "l1": layers[:half], "sparsity": layers[half:],
             }  # fmt: skip
-            if run.step % args.eval_every == 0 or run.step == args.steps:
+            if evaluates:
                 record["valid"] = run.evaluate()
             if main:
                 log.write(json.dumps(record) + "\n")
@@ -216,6 +245,8 @@ def run(args):
     if run.step >= args.steps:
         run.save_final()
     run.accelerator.end_training()
+    if run.step < args.steps:
+        raise SystemExit(128 + signal.SIGTERM)  # so that a recipe does not go on to its next step
 
 
 def _open_log(path, step):

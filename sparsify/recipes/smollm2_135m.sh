@@ -24,7 +24,7 @@ fi
 twin() {  # NAME OPTIONS
   [ -e "$out/$1/final/config.json" ] || ${LAUNCH:-${PYTHON:-python}} -m sparsify train \
     --text "$train" --valid "$valid" --init "$out/original" --out "$out/$1" --resume \
-    --steps "$steps" --batch "$batch" --micro-batch "${MICRO:-16}" --context "$context" \
+    --steps "$steps" --batch "$batch" ${MICRO:+--micro-batch "$MICRO"} --context "$context" \
     --lr 1e-4 --warmup 0.02 --lr-shape cosine ${OPTIONS---bf16 --compile} "${@:2}"
 }
 twin dense --activation keep --lambda-peak 0

@@ -82,19 +82,19 @@ Quality Compare(DType dtype) {
   return quality;
 }
 
-// Measured: mean KL 0.00056, same first choice 97.9 %.
+// Measured: mean KL 0.00036, same first choice 98.7 %.
 TEST(QuantizedQuality, Int8IsNearlyFloat32) {
   const Quality quality = Compare(DType::kInt8);
   EXPECT_LE(quality.kl, 0.002);
-  EXPECT_GE(quality.same_top1, 0.965);
+  EXPECT_GE(quality.same_top1, 0.98);
 }
 
-// Measured: mean KL 0.029, same first choice 85.9 %: a model of 3.5 million parameters has little
+// Measured: mean KL 0.021, same first choice 89.1 %: a model of 3.5 million parameters has little
 // to spare, and a neuron whose gate crosses the threshold of 0.3 makes a jump.
 TEST(QuantizedQuality, Int4KeepsMostFirstChoices) {
   const Quality quality = Compare(DType::kInt4);
   EXPECT_LE(quality.kl, 0.05);
-  EXPECT_GE(quality.same_top1, 0.82);
+  EXPECT_GE(quality.same_top1, 0.86);
 }
 
 }  // namespace

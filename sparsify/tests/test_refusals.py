@@ -1,0 +1,68 @@
+"""What is refused, before a training is spent on it or a result overwritten."""
+
+import json
+
+import pytest
+from sparsify import export, modeling, sweep, textdata, train
+from test_commands import run, train_command
+
+
+def refused(module, command):
+    with pytest.raises(SystemExit) as stop:
+        run(module, command)
+    return str(stop.value)
+
+
+def test_models_that_are_no_llama(corpus, tmp_path):
+    command = train_command(corpus, tmp_path / "a", "--steps 1 --init x")
+    assert "no config.json" in refused(train, command)
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["MiniCPMForCausalLM"]}))
+    command = train_command(corpus, tmp_path / "b", f"--steps 1 --init {tmp_path}")
+    assert "MiniCPMForCausalLM" in refused(train, command)
+
+
+def test_a_threshold_for_a_gate_that_is_no_relu(corpus, tmp_path):
+    run(train, train_command(corpus, tmp_path, "--steps 1 --activation keep"))
+    final = tmp_path / "final"
+    assert "silu" in refused(sweep, f"sweep --model {final} --text {corpus[0]} --context 32")
+    command = f"export --model {final} --threshold 0.1 --out {tmp_path}/out"
+    assert "silu" in refused(export, command)
+
+
+def test_a_run_is_not_overwritten(corpus, tmp_path):
+    run(train, train_command(corpus, tmp_path, "--steps 1"))
+    assert "--resume" in refused(train, train_command(corpus, tmp_path, "--steps 2"))
+
+
+def test_a_checkpoint_that_was_being_replaced_is_found(corpus, tmp_path):
+    run(train, train_command(corpus, tmp_path, "--steps 2"))
+    (tmp_path / "checkpoint").rename(tmp_path / ".old")
+    assert "--resume" in refused(train, train_command(corpus, tmp_path, "--steps 2"))
+
+
+def test_a_cache_of_another_text(corpus, tmp_path):
+    cache, other = tmp_path / "ids.npz", tmp_path / "other.txt"
+    other.write_text("The sea.\n")
+    textdata.encode(corpus[0], corpus[1], cache)
+    with pytest.raises(SystemExit, match="another text"):
+        textdata.encode(other, corpus[1], cache)
+
+
+def test_a_validation_text_shorter_than_a_window(corpus, tmp_path):
+    command = train_command(corpus, tmp_path, "--steps 1 --eval-tokens 32")
+    assert "do not fill a window of 32" in refused(train, command)
+
+
+def test_continuing_a_fatrelu_model_keeps_its_threshold(model, corpus, tmp_path):
+    modeling.set_activation(model, 0.25)
+    export.export(model, tmp_path / "shifted", corpus[1], "f32")
+    options = f"--init {tmp_path}/shifted --steps 1 --activation keep"
+    run(train, train_command(corpus, tmp_path / "run", options))
+    assert modeling.threshold_of(modeling.load(tmp_path / "run/final")) == 0.25
+
+
+def test_documents_of_blank_lines_are_none(corpus, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("The sea.\n<|endofbook|>\n\n \n")
+    assert list(textdata.read_documents(text)) == [["The sea."]]
+    assert textdata.encode(text, corpus[1]).ids[-1] == 2
