@@ -97,7 +97,8 @@ void FfnDispatcher::Learn(FfnPath path, const FfnLoad& load, double seconds) {
   belief.decisions = 0;
   const double news = std::log(seconds / estimate) - belief.log_ratio;
   const double most = std::log(kMostNews);
-  const double weight = std::max(kLeastWeight, 1.0 / static_cast<double>(++belief.measurements));
+  const double weight = std::max(kLeastWeight, 1.0 / static_cast<double>(++belief.measurements)) *
+                        (news > 0 ? kLongerWeight : 1);
   belief.log_ratio += weight * std::clamp(news, -most, most);
 }
 

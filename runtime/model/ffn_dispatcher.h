@@ -80,12 +80,16 @@ class FfnDispatcher {
   // A measurement counts 1 / n until it is the n-th, then as much as this. A tenth follows changes
   // of the machine within some tokens.
   static constexpr double kLeastWeight = 0.1;
-  // And it moves no farther than this factor from what was believed: pauses of a thread, which may
-  // last for a thousand times as long, must not count for more than other noise.
+  // One that is longer than believed counts less: what other programs do to a thread only ever
+  // makes it slower, so the lower measurements say more of the path. Where a layer takes some
+  // microseconds, and a client runs on the same cores, that is most of the noise.
+  static constexpr double kLongerWeight = 0.25;
+  // And it moves no farther than this factor from what was believed: a pause may last for a
+  // thousand times as long.
   static constexpr double kMostNews = 4;
 
   struct Belief {
-    double log_ratio = 0;      // of measured to estimated seconds, mean
+    double log_ratio = 0;      // of measured to estimated seconds, a low mean
     int64_t measurements = 1;  // the calibration counts as one
     int64_t decisions = 0;     // since it was measured last
   };

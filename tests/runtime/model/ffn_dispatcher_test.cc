@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
 
 namespace lacuna {
 namespace {
@@ -109,7 +110,7 @@ TEST(FfnDispatcherTest, LeavesAPathThatTakesLongerThanItsRatesSay) {
   const FfnLoad load = Load(8, 0.43, 0.108);
   ASSERT_EQ(Choose(FfnMode::kAuto, load).path, FfnPath::kSparse);
   Runs runs({.dense = 1, .sparse = 8});
-  runs.Dense(20, load);
+  runs.Dense(50, load);
   EXPECT_GE(runs.Dense(100, load), 98);
 }
 
@@ -150,6 +151,23 @@ TEST(FfnDispatcherTest, IsNotMovedByOnePause) {
   ASSERT_LE(runs.Dense(200, load), 3);
   runs.dispatcher().Learn(FfnPath::kSparse, load, 1000 * kRates.SparseSeconds(load));
   EXPECT_LE(runs.Dense(100, load), 3);
+}
+
+TEST(FfnDispatcherTest, SeesThroughThePausesOfABusyMachine) {
+  const FfnLoad load = Load(1, 0.3, 0.3);  // sparse is 2.7 times as fast
+  std::mt19937 random(1);
+  int dense = 0;
+  for (int server = 0; server < 50; ++server) {
+    FfnDispatcher dispatcher;
+    dispatcher.SetCost(kRates);
+    for (int i = 0; i < 600; ++i) {
+      const FfnPath path = dispatcher.Choose(FfnMode::kAuto, true, load).path;
+      dense += path == FfnPath::kDense ? 1 : 0;
+      const double pause = random() % 4 == 0 ? 1.0 + random() % 30 : 1.0;
+      dispatcher.Learn(path, load, pause * Machine().Seconds(path, load));
+    }
+  }
+  EXPECT_LE(dense, 50 * 600 * 0.02);
 }
 
 TEST(FfnDispatcherTest, LearnsForEachNumberOfTokensByItself) {
