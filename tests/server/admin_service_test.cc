@@ -164,59 +164,55 @@ TEST_F(AdminServiceTest, ItIsNotOnThePublicListener) {
   EXPECT_EQ(stub->Drain(&context, {}, &response).error_code(), grpc::StatusCode::UNIMPLEMENTED);
 }
 
-TEST(AdminDrainTest, ALoadThatRunsDoesNotHoldUpTheDrain) {
-  ServerOptions options = TestServer::Options();
-  options.admin_listen = "127.0.0.1:0";
-  absl::Notification started, release;
-  std::atomic<int> loads = 0;
-  TestServer test(options, [&](FakeModel*) {
-    if (++loads == 1) return;
-    started.Notify();
-    release.WaitForNotification();
-  });
-  std::thread load([&] {
+// A server whose administrator loads a second model, which stops on the way until Release.
+class AdminWhileLoadingTest : public testing::Test {
+ protected:
+  AdminWhileLoadingTest() { started_.WaitForNotification(); }
+  ~AdminWhileLoadingTest() override {
+    if (load_.joinable()) Release();
+  }
+  // Lets the load go on; returns how it ended.
+  absl::Status Release() {
+    release_.Notify();
+    load_.join();
+    return loaded_;
+  }
+  static ServerOptions Options() {
+    ServerOptions options = TestServer::Options();
+    options.admin_listen = "127.0.0.1:0";
+    return options;
+  }
+
+  absl::Notification started_, release_;
+  std::atomic<int> loads_ = 0;
+  absl::Status loaded_;
+  TestServer test_{Options(), [this](FakeModel*) {
+                     if (++loads_ == 1) return;
+                     started_.Notify();
+                     release_.WaitForNotification();
+                   }};
+  std::thread load_{[this] {
     const auto stub = v1::AdminService::NewStub(
-        grpc::CreateChannel(test.server().admin_address(), grpc::InsecureChannelCredentials()));
+        grpc::CreateChannel(test_.server().admin_address(), grpc::InsecureChannelCredentials()));
     v1::LoadModelRequest request;
     request.set_name("late");
     request.set_path(testing::TempDir());
     grpc::ClientContext context;
     v1::LoadModelResponse response;
-    stub->LoadModel(&context, request, &response);
-  });
-  started.WaitForNotification();
-  EXPECT_EQ(test.server().Drain([] { return false; }), 0);
-  EXPECT_TRUE(test.server().models().IsLoading());
-  EXPECT_EQ(test.server().models().Announce("more", true).code(), absl::StatusCode::kUnavailable);
-  release.Notify();
-  load.join();
+    loaded_ = FromGrpcStatus(stub->LoadModel(&context, request, &response));
+  }};
+};
+
+TEST_F(AdminWhileLoadingTest, TheLoadDoesNotHoldUpADrain) {
+  EXPECT_EQ(test_.server().Drain([] { return false; }), 0);
+  EXPECT_TRUE(test_.server().models().IsLoading());
+  EXPECT_EQ(test_.server().models().Announce("more", true).code(), absl::StatusCode::kUnavailable);
 }
 
-TEST(AdminLoadTest, RequestsWithoutANameMeanTheModelThatServesWhileAnotherLoads) {
-  ServerOptions options = TestServer::Options();
-  options.admin_listen = "127.0.0.1:0";
-  absl::Notification started, release;
-  std::atomic<int> loads = 0;
-  TestServer test(options, [&](FakeModel*) {
-    if (++loads == 1) return;
-    started.Notify();
-    release.WaitForNotification();
-  });
-  std::thread load([&] {
-    const auto stub = v1::AdminService::NewStub(
-        grpc::CreateChannel(test.server().admin_address(), grpc::InsecureChannelCredentials()));
-    v1::LoadModelRequest request;
-    request.set_name("another");
-    request.set_path(testing::TempDir());
-    grpc::ClientContext context;
-    v1::LoadModelResponse response;
-    EXPECT_TRUE(stub->LoadModel(&context, request, &response).ok());
-  });
-  started.WaitForNotification();
-  EXPECT_TRUE(Generate(&test, MakeRequest("a", 1)).ok());
-  release.Notify();
-  load.join();
-  const absl::Status two = Generate(&test, MakeRequest("a", 1));
+TEST_F(AdminWhileLoadingTest, RequestsWithoutANameMeanTheModelThatServes) {
+  EXPECT_TRUE(Generate(&test_, MakeRequest("a", 1)).ok());
+  EXPECT_TRUE(Release().ok());
+  const absl::Status two = Generate(&test_, MakeRequest("a", 1));
   EXPECT_EQ(FieldViolations(two).at(0).field, "model") << two;
 }
 
