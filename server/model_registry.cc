@@ -158,12 +158,12 @@ absl::Status ModelRegistry::Unload(const std::string& name, absl::Duration timeo
 
 absl::StatusOr<ModelRegistry::Lease> ModelRegistry::Find(const std::string& name) {
   MutexLock lock(&mu_);
-  const std::vector<std::string> unnamed = NamesOfUnnamed();
-  if (name.empty() && unnamed.size() > 1) {
+  const auto unnamed = name.empty() ? NamesOfUnnamed() : std::vector<std::string>();
+  if (unnamed.size() > 1) {
     return InvalidFields(
         {{"model", absl::StrCat("is needed: the server has ", unnamed.size(), " models")}});
   }
-  const auto it = models_.find(name.empty() && !unnamed.empty() ? unnamed[0] : name);
+  const auto it = models_.find(unnamed.empty() ? name : unnamed[0]);
   if (it == models_.end()) {
     return absl::NotFoundError(name.empty() ? "the server has no model"
                                             : absl::StrCat("there is no model '", name, "'"));
@@ -180,8 +180,8 @@ absl::StatusOr<ModelRegistry::Lease> ModelRegistry::Find(const std::string& name
 
 std::string ModelRegistry::Resolve(const std::string& name) const {
   MutexLock lock(&mu_);
-  const std::vector<std::string> unnamed = NamesOfUnnamed();
-  return name.empty() && unnamed.size() == 1 ? unnamed[0] : name;
+  const auto unnamed = name.empty() ? NamesOfUnnamed() : std::vector<std::string>();
+  return unnamed.size() == 1 ? unnamed[0] : name;
 }
 
 std::vector<std::string> ModelRegistry::NamesOfUnnamed() const {

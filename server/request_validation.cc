@@ -323,9 +323,9 @@ absl::Status CheckLogprobsFit(int32_t prompt_tokens, bool streams,
   const auto check = [](const char* field, int64_t tokens, int64_t alternatives) {
     const int64_t bytes = tokens * (alternatives + 1) * kLogprobBytes;
     if (bytes <= kMessageBytes) return absl::OkStatus();
-    return InvalidFields({{field, absl::StrCat("makes about ", bytes, " bytes of ", tokens,
-                                               " tokens, the limit of a message is ", kMessageBytes,
-                                               ": ask for fewer, or use GenerateStream")}});
+    return InvalidFields(
+        {{field, absl::StrCat("makes about ", bytes, " bytes of ", tokens,
+                              " tokens, the limit of a message is ", kMessageBytes)}});
   };
   if (output.has_prompt_logprobs()) {
     const absl::Status status =
