@@ -172,7 +172,6 @@ TEST(DrainTest, RunningRequestsFinishAndNewOnesAreRefused) {
 TEST(DrainTest, OutputThatIsStillBeingReadIsNotCutOff) {
   ServerOptions options = TestServer::Options();
   options.stream_buffer_kb = 16 * 1024;
-  options.flush_timeout = absl::ZeroDuration();  // nothing but the wait of the drain saves it
   TestServer test(options);
   const auto stub = v1::GenerationService::NewStub(test.TcpChannel());
   grpc::ClientContext context;
@@ -181,9 +180,13 @@ TEST(DrainTest, OutputThatIsStillBeingReadIsNotCutOff) {
   request.mutable_sampling()->set_n(16);
   const auto stream = stub->GenerateStream(&context, request);
   ASSERT_TRUE(Eventually([&] { return test.Metric("lacuna_generation_tokens_total") == 16000; }));
-  std::atomic<int> cut = -1;
-  std::thread drain([&] { cut = test.server().Drain([] { return false; }); });
+  std::atomic<int> cut = -1, asked = 0;
+  std::thread drain([&] { cut = test.server().Drain([&] { return ++asked < 0; }); });
   ASSERT_TRUE(Eventually([&] { return test.Metric("lacuna_draining") == 1; }));
+  // The drain asks before each of its waits: it goes on although nothing is left to compute.
+  const int before = asked;
+  EXPECT_TRUE(Eventually([&] { return asked >= before + 3; }));
+  EXPECT_EQ(cut, -1);
   v1::GenerateStreamResponse message;
   int finished = 0;
   while (stream->Read(&message)) finished += message.has_finished() ? 1 : 0;
