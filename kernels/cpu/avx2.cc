@@ -70,6 +70,10 @@ struct Avx2 {
   static LACUNA_INLINE I ShiftLeft(I a) {
     return _mm256_slli_epi32(a, kBits);
   }
+  template <int kBits>
+  static LACUNA_INLINE I ShiftRight(I a) {
+    return _mm256_srli_epi32(a, kBits);
+  }
   static LACUNA_INLINE I AddI(I a, I b) { return _mm256_add_epi32(a, b); }
   static LACUNA_INLINE B LoadB(const void* p) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(p));
@@ -95,16 +99,20 @@ struct Avx2 {
     const __m256i pairs = _mm256_maddubs_epi16(w, x);
     return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
-  static LACUNA_INLINE F ByteToFloat(const void* p) {
-    const __m128i bytes = _mm_loadl_epi64(static_cast<const __m128i*>(p));
-    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+  template <int kMask, int kSet>
+  static LACUNA_INLINE F Bits(I a) {
+    return _mm256_castsi256_ps(
+        _mm256_or_si256(_mm256_and_si256(a, _mm256_set1_epi32(kMask)), _mm256_set1_epi32(kSet)));
   }
-  static LACUNA_INLINE void Int4ToFloat(const void* p, F* low, F* high) {
-    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
-    const __m256i eight = _mm256_set1_epi32(8);
-    const __m256i low_codes = _mm256_and_si256(wide, _mm256_set1_epi32(15));
-    *low = _mm256_cvtepi32_ps(_mm256_sub_epi32(low_codes, eight));
-    *high = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(wide, 4), eight));
+  static LACUNA_INLINE void Deinterleave4(F* r) {
+    TransposeHalves(r);
+    const __m256i lanes = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (int i = 0; i < 4; ++i) r[i] = _mm256_permutevar8x32_ps(r[i], lanes);
+  }
+  static LACUNA_INLINE void Interleave4(F* r) {
+    const __m256i lanes = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+    for (int i = 0; i < 4; ++i) r[i] = _mm256_permutevar8x32_ps(r[i], lanes);
+    TransposeHalves(r);
   }
   static LACUNA_INLINE F Repeat4(const float* p) {
     return _mm256_set_m128(_mm_set1_ps(p[1]), _mm_set1_ps(p[0]));
@@ -130,6 +138,17 @@ struct Avx2 {
  private:
   static LACUNA_INLINE F Pow2(__m256i n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+  }
+  // In each 128-bit half, element i of r[k] becomes element k of r[i].
+  static LACUNA_INLINE void TransposeHalves(F* r) {
+    const __m256d low01 = _mm256_castps_pd(_mm256_unpacklo_ps(r[0], r[1]));
+    const __m256d high01 = _mm256_castps_pd(_mm256_unpackhi_ps(r[0], r[1]));
+    const __m256d low23 = _mm256_castps_pd(_mm256_unpacklo_ps(r[2], r[3]));
+    const __m256d high23 = _mm256_castps_pd(_mm256_unpackhi_ps(r[2], r[3]));
+    r[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(low01, low23));
+    r[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low01, low23));
+    r[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high01, high23));
+    r[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high01, high23));
   }
   static LACUNA_INLINE __m128 Halves(F a) {
     return _mm256_castps256_ps128(a) + _mm256_extractf128_ps(a, 1);

@@ -71,6 +71,10 @@ struct Avx512Base {
   static LACUNA_INLINE I ShiftLeft(I a) {
     return _mm512_slli_epi32(a, kBits);
   }
+  template <int kBits>
+  static LACUNA_INLINE I ShiftRight(I a) {
+    return _mm512_srli_epi32(a, kBits);
+  }
   static LACUNA_INLINE I AddI(I a, I b) { return _mm512_add_epi32(a, b); }
   static LACUNA_INLINE B LoadB(const void* p) { return _mm512_loadu_si512(p); }
   static LACUNA_INLINE void StoreB(void* p, B a) { _mm512_storeu_si512(p, a); }
@@ -81,17 +85,19 @@ struct Avx512Base {
     const B shifted = kCrumb == 0 ? _mm512_slli_epi16(a, 1) : _mm512_srli_epi16(a, 2 * kCrumb - 1);
     return _mm512_and_si512(shifted, _mm512_set1_epi8(6));
   }
-  static LACUNA_INLINE F ByteToFloat(const void* p) {
-    const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+  template <int kMask, int kSet>
+  static LACUNA_INLINE F Bits(I a) {
+    constexpr int kAndOr = 0xEA;  // (a & b) | c
+    return _mm512_castsi512_ps(
+        _mm512_ternarylogic_epi32(a, _mm512_set1_epi32(kMask), _mm512_set1_epi32(kSet), kAndOr));
   }
-  static LACUNA_INLINE void Int4ToFloat(const void* p, F* low, F* high) {
-    const __m128i codes = _mm_loadu_si128(static_cast<const __m128i*>(p));
-    const __m512i wide = _mm512_cvtepu8_epi32(codes);
-    // The look-up minds the lowest 4 bits only.
-    const F values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-    *low = _mm512_permutexvar_ps(wide, values);
-    *high = _mm512_permutexvar_ps(_mm512_srli_epi32(wide, 4), values);
+  static LACUNA_INLINE void Deinterleave4(F* r) {
+    TransposeQuarters(r);
+    TransposeLanes(r);
+  }
+  static LACUNA_INLINE void Interleave4(F* r) {
+    TransposeLanes(r);
+    TransposeQuarters(r);
   }
   static LACUNA_INLINE F Repeat4(const float* p) {
     const __m512i lanes = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
@@ -110,6 +116,24 @@ struct Avx512Base {
   }
   static LACUNA_INLINE void StoreInt8(int8_t* p, F a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a)));
+  }
+
+ private:
+  // In each 128-bit quarter, element i of r[k] becomes element k of r[i].
+  static LACUNA_INLINE void TransposeQuarters(F* r) {
+    const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(r[0], r[1]));
+    const __m512d high01 = _mm512_castps_pd(_mm512_unpackhi_ps(r[0], r[1]));
+    const __m512d low23 = _mm512_castps_pd(_mm512_unpacklo_ps(r[2], r[3]));
+    const __m512d high23 = _mm512_castps_pd(_mm512_unpackhi_ps(r[2], r[3]));
+    r[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(low01, low23));
+    r[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low01, low23));
+    r[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23));
+    r[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23));
+  }
+  // In each register, element k of quarter j becomes element j of quarter k.
+  static LACUNA_INLINE void TransposeLanes(F* r) {
+    const __m512i lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    for (int i = 0; i < 4; ++i) r[i] = _mm512_permutexvar_ps(lanes, r[i]);
   }
 };
 

@@ -19,6 +19,8 @@ template <class V>
 struct AxpyKernels {
   using F = typename V::F;
   using Quantize = QuantizeKernels<V>;
+  template <class W>
+  using Scales = typename Quantize::template Scales<W>;
   static constexpr int64_t kLanes = V::kLanes;
   static constexpr int kTileTokens = V::kTileTokens;
 
@@ -117,7 +119,8 @@ struct AxpyKernels {
   }
 
   // packed[i][c] = rows[i][begin + c] for i in [0, n) and c in [0, width), width <= kPackCols;
-  // fetches the same part of the columns that follow into the cache.
+  // fetches the same part of the columns that follow into the cache. Whole vectors of quantized
+  // rows are packed in byte order (QuantizeKernels).
   template <class W>
   static void Pack(const void* const* rows, int64_t n, int64_t cols, int64_t begin, int64_t width,
                    Packed* packed) {
@@ -132,19 +135,42 @@ struct AxpyKernels {
       } else {
         constexpr int64_t kSlice = W::kVectors * kVectorElements;
         constexpr int kRegisters = Quantize::kRegisters;
-        F scale[kRegisters], offset[kRegisters];
-        Quantize::template ExpandScales<W>(rows[i], cols, begin / kBlockElements, scale);
-        Quantize::Offsets(scale, offset);
+        const Scales<W> scales =
+            Quantize::template LoadScales<W>(rows[i], cols, begin / kBlockElements);
         for (int64_t c = 0; c < width; c += kSlice) {
           __builtin_prefetch(
               static_cast<const char*>(rows[i]) + (begin + c + kPackCols) / W::kVectors, 0, 2);
           F slice[W::kVectors * kRegisters];
-          Quantize::template LoadSlice<W>(rows[i], begin + c, scale, offset, slice);
+          Quantize::template LoadSlice<W>(rows[i], begin + c, scales, slice);
           LACUNA_UNROLL
           for (int r = 0; r < W::kVectors * kRegisters; ++r) {
             V::Store(out + c + r * kLanes, slice[r]);
           }
         }
+        if (width % kVectorElements != 0) {
+          Quantize::FromByteOrder(out + width / kVectorElements * kVectorElements);
+        }
+      }
+    }
+  }
+
+  // Whole vectors of columns [begin, end) of y to byte order, and back, for quantized rows.
+  template <class W>
+  static void ToByteOrder(int64_t tokens, int64_t begin, int64_t end, float* y, int64_t y_stride) {
+    if constexpr (kFloat<W>) return;
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t c = begin; c + kVectorElements <= end; c += kVectorElements) {
+        Quantize::ToByteOrder(y + t * y_stride + c);
+      }
+    }
+  }
+  template <class W>
+  static void FromByteOrder(int64_t tokens, int64_t begin, int64_t end, float* y,
+                            int64_t y_stride) {
+    if constexpr (kFloat<W>) return;
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t c = begin; c + kVectorElements <= end; c += kVectorElements) {
+        Quantize::FromByteOrder(y + t * y_stride + c);
       }
     }
   }
@@ -161,13 +187,21 @@ struct AxpyKernels {
     }
   }
 
-  // One token and quantized rows: as many outputs in registers as 4 registers of codes give.
+  // One token and quantized rows.
   template <class W>
   static void AxpyQuantized(const float* a, const void* const* rows, int64_t n, int64_t cols,
                             int64_t begin, int64_t end, float* y) {
-    constexpr int kRegisters = Quantize::kRegisters;
     constexpr int64_t kSlice = W::kVectors * kVectorElements;
-    F scales[kPassRows][kRegisters], offsets[kPassRows][kRegisters];
+    ToByteOrder<W>(1, begin, end, y, 0);
+    // The vectors of the last, shorter slice in full.
+    const int64_t whole = begin + (end - begin) / kSlice * kSlice;
+    alignas(64) float rest[kSlice] = {};
+    __builtin_memcpy(rest, y + whole, (end - whole) * sizeof(float));
+    const int64_t shorter = (end - whole) / kVectorElements;
+    if ((end - whole) % kVectorElements != 0) {
+      Quantize::ToByteOrder(rest + shorter * kVectorElements);
+    }
+    Scales<W> scales[kPassRows];
     for (int64_t j = 0; j < n; j += kPassRows) {
       const int64_t m = n - j < kPassRows ? n - j : kPassRows;
       const int64_t left = n - j - m;
@@ -177,60 +211,49 @@ struct AxpyKernels {
         if (c / kBlockElements != block) {
           block = c / kBlockElements;
           for (int64_t i = 0; i < m; ++i) {
-            Quantize::template ExpandScales<W>(rows[j + i], cols, block, scales[i]);
-            Quantize::Offsets(scales[i], offsets[i]);
+            scales[i] = Quantize::template LoadScales<W>(rows[j + i], cols, block);
           }
         }
         for (int64_t i = m; i < m + ahead; ++i) {
-          __builtin_prefetch(static_cast<const char*>(rows[j + i]) + c / W::kVectors, 0, 2);
+          __builtin_prefetch(static_cast<const char*>(rows[j + i]) + c / W::kVectors, 0, 3);
         }
-        if (c + kSlice <= end) {
-          AxpySlice<W>(a + j, rows + j, m, c, scales, offsets, y + c);
-        } else {
-          alignas(64) float part[kSlice] = {};
-          __builtin_memcpy(part, y + c, (end - c) * sizeof(float));
-          AxpySlice<W>(a + j, rows + j, m, c, scales, offsets, part);
-          __builtin_memcpy(y + c, part, (end - c) * sizeof(float));
-        }
+        AxpySlice<W>(a + j, rows + j, m, c, scales, c < whole ? y + c : rest);
       }
     }
+    if ((end - whole) % kVectorElements != 0) {
+      Quantize::FromByteOrder(rest + shorter * kVectorElements);
+    }
+    __builtin_memcpy(y + whole, rest, (end - whole) * sizeof(float));
+    FromByteOrder<W>(1, begin, end, y, 0);
   }
 
+  // One slice of y, in byte order, for n <= kPassRows rows.
   template <class W>
   static LACUNA_INLINE void AxpySlice(const float* a, const void* const* rows, int64_t n, int64_t c,
-                                      const F (*scales)[Quantize::kRegisters],
-                                      const F (*offsets)[Quantize::kRegisters], float* y) {
-    constexpr int kRegisters = Quantize::kRegisters;
-    for (int first = 0; first < kRegisters; first += 4) {
+                                      const Scales<W>* scales, float* y) {
+    LACUNA_UNROLL
+    for (int q = 0; q < Quantize::kParts; ++q) {
       F sum[W::kVectors][4];
-      float* out[W::kVectors];
+      const auto out = [&](int v, int b) LACUNA_INLINE_LAMBDA {
+        return y + v * kVectorElements + b * kBlockGroups + q * kLanes;
+      };
       LACUNA_UNROLL
       for (int v = 0; v < W::kVectors; ++v) {
-        out[v] = y + v * kVectorElements + first * kLanes;
         LACUNA_UNROLL
-        for (int r = 0; r < 4; ++r) sum[v][r] = V::Load(out[v] + r * kLanes);
+        for (int b = 0; b < 4; ++b) sum[v][b] = V::Load(out(v, b));
       }
       for (int64_t i = 0; i < n; ++i) {
-        const char* codes = static_cast<const char*>(rows[i]) + c / W::kVectors + first * kLanes;
+        const char* codes = static_cast<const char*>(rows[i]) + c / W::kVectors + 4 * q * kLanes;
         const F factor = V::Set(a[i]);
-        LACUNA_UNROLL
-        for (int r = 0; r < 4; ++r) {
-          const F scale = scales[i][first + r];
-          if constexpr (W::kVectors == 1) {
-            const F w = V::Fma(V::ByteToFloat(codes + r * kLanes), scale, offsets[i][first + r]);
-            sum[0][r] = V::Fma(factor, w, sum[0][r]);
-          } else {
-            F low, high;
-            V::Int4ToFloat(codes + r * kLanes, &low, &high);
-            sum[0][r] = V::Fma(factor, low * scale, sum[0][r]);
-            sum[1][r] = V::Fma(factor, high * scale, sum[1][r]);
-          }
-        }
+        Quantize::template ForValues<W>(codes, [&](int v, int b, F value) LACUNA_INLINE_LAMBDA {
+          const F w = V::Fma(value, scales[i].scale[q], scales[i].offset[v][q]);
+          sum[v][b] = V::Fma(factor, w, sum[v][b]);
+        });
       }
       LACUNA_UNROLL
       for (int v = 0; v < W::kVectors; ++v) {
         LACUNA_UNROLL
-        for (int r = 0; r < 4; ++r) V::Store(out[v] + r * kLanes, sum[v][r]);
+        for (int b = 0; b < 4; ++b) V::Store(out(v, b), sum[v][b]);
       }
     }
   }
@@ -260,6 +283,7 @@ struct AxpyKernels {
     Packed packed;
     const void* packed_rows[kPackRows];
     for (int64_t j = 0; j < kPackRows; ++j) packed_rows[j] = packed.rows[j];
+    ToByteOrder<W>(tokens, begin, end, y, y_stride);
     for (int64_t j = 0; j < n; j += kPackRows) {
       const int64_t m = n - j < kPackRows ? n - j : kPackRows;
       ForPackedColumns(begin, end, [&](int64_t c, int64_t width) LACUNA_INLINE_LAMBDA {
@@ -267,6 +291,7 @@ struct AxpyKernels {
         AxpyTokens<float>(a + j, a_stride, tokens, packed_rows, m, 0, 0, 0, width, y + c, y_stride);
       });
     }
+    FromByteOrder<W>(tokens, begin, end, y, y_stride);
   }
 
   // y[c] += sum over i in [begin, end) of a[i] * packed.rows[index[i] - first][column + c], for c
@@ -296,6 +321,7 @@ struct AxpyKernels {
     // The part of each token's list that falls into the rows packed.
     int64_t from[KernelTable::kMaxListTokens];
     int64_t to[KernelTable::kMaxListTokens] = {};
+    ToByteOrder<W>(num_tokens, begin, end, y, y_stride);
     for (int64_t first = 0; first < num_rows; first += kPackRows) {
       const int64_t n = num_rows - first < kPackRows ? num_rows - first : kPackRows;
       for (int64_t t = 0; t < num_tokens; ++t) {
@@ -317,6 +343,7 @@ struct AxpyKernels {
         }
       });
     }
+    FromByteOrder<W>(num_tokens, begin, end, y, y_stride);
   }
 
   template <class W>

@@ -82,6 +82,11 @@ struct Generic {
   static LACUNA_INLINE I ShiftLeft(I a) {
     return a << kBits;
   }
+  template <int kBits>
+  static LACUNA_INLINE I ShiftRight(I a) {
+    using U = uint32_t __attribute__((vector_size(16)));
+    return reinterpret_cast<I>(reinterpret_cast<U>(a) >> kBits);
+  }
   static LACUNA_INLINE I AddI(I a, I b) { return a + b; }
   static LACUNA_INLINE B LoadB(const void* p) {
     B a;
@@ -103,19 +108,15 @@ struct Generic {
     return acc + ((pairs << 16) >> 16) + (pairs >> 16);
   }
   static LACUNA_INLINE I Dot4(I acc, B w, B x) { return Dot8(acc, w, x); }
-  static LACUNA_INLINE F ByteToFloat(const void* p) {
-    uint8_t bytes[kLanes];
-    __builtin_memcpy(bytes, p, sizeof(bytes));
-    return F{float(bytes[0]), float(bytes[1]), float(bytes[2]), float(bytes[3])};
+  template <int kMask, int kSet>
+  static LACUNA_INLINE F Bits(I a) {
+    return reinterpret_cast<F>((a & kMask) | kSet);
   }
-  static LACUNA_INLINE void Int4ToFloat(const void* p, F* low, F* high) {
-    uint8_t codes[kLanes];
-    __builtin_memcpy(codes, p, sizeof(codes));
-    for (int i = 0; i < kLanes; ++i) {
-      (*low)[i] = static_cast<float>((codes[i] & 15) - 8);
-      (*high)[i] = static_cast<float>((codes[i] >> 4) - 8);
-    }
+  static LACUNA_INLINE void Deinterleave4(F* r) {
+    const F a = r[0], b = r[1], c = r[2], d = r[3];
+    for (int i = 0; i < 4; ++i) r[i] = F{a[i], b[i], c[i], d[i]};
   }
+  static LACUNA_INLINE void Interleave4(F* r) { Deinterleave4(r); }
   static LACUNA_INLINE F Repeat4(const float* p) { return Set(p[0]); }
   static LACUNA_INLINE F MaxOf4(F a) { return Set(MaxLane(a)); }
   static LACUNA_INLINE F SumOf4(F a) { return Set(Sum(a)); }

@@ -116,8 +116,7 @@ struct QuantizeKernels {
     StoreGroups(scale, groups);
     for (int64_t g = 0; g < kBlockGroups; ++g) {
       out[g] = ToBf16(groups[g]);
-      const uint32_t bits = static_cast<uint32_t>(out[g].bits) << 16;
-      __builtin_memcpy(&groups[g], &bits, sizeof(bits));
+      groups[g] = ToFloat(out[g]);
     }
     LACUNA_UNROLL
     for (int r = 0; r < kRegisters; ++r) scale[r] = V::Repeat4(groups + r * kLanes / 4);
@@ -194,76 +193,151 @@ struct QuantizeKernels {
 
   static void WidenInt2(const void* row, int64_t n, float* out) {
     const uint8_t* codes = static_cast<const uint8_t*>(row);
-    for (int64_t block = 0; block < QuantizedBlocks(n); ++block) {
-      F scale[kRegisters];
-      ExpandScales<Int2>(row, n, block, scale);
-      alignas(64) float scales[kVectorElements];
-      for (int r = 0; r < kRegisters; ++r) V::Store(scales + r * kLanes, scale[r]);
-      const int64_t begin = block * kBlockElements;
-      const int64_t end = n - begin < kBlockElements ? n : begin + kBlockElements;
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t vector = i / kVectorElements, place = i % kVectorElements;
-        const int code = codes[vector / 4 * kVectorElements + place] >> (vector % 4 * 2) & 3;
-        out[i] = static_cast<float>(2 * code - 3) * scales[place];
-      }
+    const Bf16* scales = ScalesOf<Int2>(row, n);
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t vector = i / kVectorElements, place = i % kVectorElements;
+      const int code = codes[vector / 4 * kVectorElements + place] >> (vector % 4 * 2) & 3;
+      out[i] = static_cast<float>(2 * code - 3) *
+               ToFloat(scales[i / kBlockElements * kBlockGroups + place / 4]);
     }
   }
 
   template <class W>
   static void Widen(const void* row, int64_t n, float* out) {
     for (int64_t c = 0; c < n; c += W::kVectors * kVectorElements) {
-      alignas(64) float values[W::kVectors * kVectorElements];
-      const int64_t left = n - c;
-      F scale[kRegisters], offset[kRegisters];
-      ExpandScales<W>(row, n, c / kBlockElements, scale);
-      Offsets(scale, offset);
       F slice[W::kVectors * kRegisters];
-      LoadSlice<W>(row, c, scale, offset, slice);
-      for (int i = 0; i < W::kVectors * kRegisters; ++i) V::Store(values + i * kLanes, slice[i]);
-      const int64_t count =
-          left < W::kVectors * kVectorElements ? left : W::kVectors * kVectorElements;
-      __builtin_memcpy(out + c, values, count * sizeof(float));
-    }
-  }
-
-  // The scales of one block, each in the 4 lanes of its group.
-  template <class W>
-  static LACUNA_INLINE void ExpandScales(const void* row, int64_t cols, int64_t block, F* scale) {
-    const Bf16* scales =
-        reinterpret_cast<const Bf16*>(static_cast<const char*>(row) + CodeBytes(W::kType, cols)) +
-        block * kBlockGroups;
-    alignas(64) float wide[kBlockGroups];
-    for (int64_t g = 0; g < kBlockGroups; g += kLanes) V::Store(wide + g, V::Load(scales + g));
-    LACUNA_UNROLL
-    for (int r = 0; r < kRegisters; ++r) scale[r] = V::Repeat4(wide + r * kLanes / 4);
-  }
-
-  // What takes the offset of int8 codes back: -128 scale.
-  static LACUNA_INLINE void Offsets(const F* scale, F* offset) {
-    LACUNA_UNROLL
-    for (int r = 0; r < kRegisters; ++r) offset[r] = scale[r] * V::Set(-128.0f);
-  }
-
-  // scale * code, which is exact, for the 64 (int4: 128) columns from c on. The offsets are for
-  // int8 only.
-  template <class W>
-  static LACUNA_INLINE void LoadSlice(const void* row, int64_t c, const F* scale, const F* offset,
-                                      F* out) {
-    const char* codes = static_cast<const char*>(row) + c / W::kVectors;
-    LACUNA_UNROLL
-    for (int r = 0; r < kRegisters; ++r) {
-      if constexpr (W::kVectors == 1) {
-        out[r] = V::Fma(V::ByteToFloat(codes + r * kLanes), scale[r], offset[r]);
-      } else {
-        F low, high;
-        V::Int4ToFloat(codes + r * kLanes, &low, &high);
-        out[r] = low * scale[r];
-        out[kRegisters + r] = high * scale[r];
+      LoadSlice<W>(row, c, LoadScales<W>(row, n, c / kBlockElements), slice);
+      for (int v = 0; v < W::kVectors; ++v) {
+        const int64_t begin = c + v * kVectorElements;
+        if (begin >= n) break;
+        StoreColumns(slice + v * kRegisters,
+                     n - begin < kVectorElements ? n - begin : kVectorElements, out + begin);
       }
     }
   }
 
+  // The codes of 4 neighbouring columns lie in one 32-bit lane, so widening leaves the 64 columns
+  // of a vector in "byte order": those with the same place in a group of 4 side by side, column 4 g
+  // + b at 16 b + g. kParts registers hold the 16 groups.
+  static constexpr int kParts = kBlockGroups / kLanes;
+
+  // x[0..64) to byte order, and back.
+  static LACUNA_INLINE void ToByteOrder(float* x) {
+    F columns[kParts][4];
+    LACUNA_UNROLL
+    for (int q = 0; q < kParts; ++q) {
+      LACUNA_UNROLL
+      for (int i = 0; i < 4; ++i) columns[q][i] = V::Load(x + (4 * q + i) * kLanes);
+      V::Deinterleave4(columns[q]);
+    }
+    LACUNA_UNROLL
+    for (int q = 0; q < kParts; ++q) {
+      LACUNA_UNROLL
+      for (int b = 0; b < 4; ++b) V::Store(x + b * kBlockGroups + q * kLanes, columns[q][b]);
+    }
+  }
+  static LACUNA_INLINE void FromByteOrder(float* x) {
+    F columns[kParts][4];
+    LACUNA_UNROLL
+    for (int q = 0; q < kParts; ++q) {
+      LACUNA_UNROLL
+      for (int b = 0; b < 4; ++b) columns[q][b] = V::Load(x + b * kBlockGroups + q * kLanes);
+      V::Interleave4(columns[q]);
+    }
+    LACUNA_UNROLL
+    for (int q = 0; q < kParts; ++q) {
+      LACUNA_UNROLL
+      for (int i = 0; i < 4; ++i) V::Store(x + (4 * q + i) * kLanes, columns[q][i]);
+    }
+  }
+  // The first n of the 64 columns that a vector's registers hold.
+  static LACUNA_INLINE void StoreColumns(const F* vector, int64_t n, float* out) {
+    float columns[kVectorElements];
+    LACUNA_UNROLL
+    for (int r = 0; r < kRegisters; ++r) V::Store(columns + r * kLanes, vector[r]);
+    FromByteOrder(columns);
+    __builtin_memcpy(out, columns, n * sizeof(float));
+  }
+
+  // The scales of a block, and what takes back from scale * value all by which the values that
+  // Value gives exceed the codes. (All of these products are exact: a scale has 8 bits.)
+  template <class W>
+  struct Scales {
+    F scale[kParts];
+    F offset[W::kVectors][kParts];
+  };
+  template <class W>
+  static LACUNA_INLINE Scales<W> LoadScales(const void* row, int64_t cols, int64_t block) {
+    const Bf16* scales = ScalesOf<W>(row, cols) + block * kBlockGroups;
+    Scales<W> out;
+    LACUNA_UNROLL
+    for (int q = 0; q < kParts; ++q) {
+      out.scale[q] = V::Load(scales + q * kLanes);
+      if constexpr (W::kType == DType::kInt8) {
+        out.offset[0][q] = out.scale[q] * V::Set(-(kSecondByte + 128));
+      } else {
+        out.offset[0][q] = out.scale[q] * V::Set(-(kSecondByte + 8));
+        out.offset[1][q] = out.scale[q] * V::Set(-(kHighNibble + 8));
+      }
+    }
+    return out;
+  }
+
+  // Byte b of each lane as a float plus kSecondByte; of int4 vector 0's nibble plus kSecondByte, or
+  // vector 1's plus kHighNibble: the bits go where they count in the mantissa of a power of 2,
+  // which takes fewer operations than widening and converting.
+  template <class W, int kVector, int kByte>
+  static LACUNA_INLINE F Value(typename V::I codes) {
+    if constexpr (kByte == 0) codes = V::template ShiftLeft<8>(codes);
+    if constexpr (kByte > 1) codes = V::template ShiftRight<8 * (kByte - 1)>(codes);
+    if constexpr (W::kType == DType::kInt8) return V::template Bits<0xFF00, 0x47000000>(codes);
+    if constexpr (kVector == 0) return V::template Bits<0x0F00, 0x47000000>(codes);
+    return V::template Bits<0xF000, 0x45000000>(codes);
+  }
+
+  // Calls f(v, b, value) with one part's four values of each vector of a slice.
+  template <class W, class Function>
+  static LACUNA_INLINE void ForValues(const char* codes, Function f) {
+    const typename V::I lanes = V::LoadI(reinterpret_cast<const int32_t*>(codes));
+    f(0, 0, Value<W, 0, 0>(lanes));
+    f(0, 1, Value<W, 0, 1>(lanes));
+    f(0, 2, Value<W, 0, 2>(lanes));
+    f(0, 3, Value<W, 0, 3>(lanes));
+    if constexpr (W::kVectors == 2) {
+      f(1, 0, Value<W, 1, 0>(lanes));
+      f(1, 1, Value<W, 1, 1>(lanes));
+      f(1, 2, Value<W, 1, 2>(lanes));
+      f(1, 3, Value<W, 1, 3>(lanes));
+    }
+  }
+
+  // scale * code, which is exact, for the 64 (int4: 128) columns from c on, in byte order.
+  template <class W>
+  static LACUNA_INLINE void LoadSlice(const void* row, int64_t c, const Scales<W>& scales, F* out) {
+    const char* codes = static_cast<const char*>(row) + c / W::kVectors;
+    LACUNA_UNROLL
+    for (int q = 0; q < kParts; ++q) {
+      ForValues<W>(codes + 4 * q * kLanes, [&](int v, int b, F value) LACUNA_INLINE_LAMBDA {
+        out[v * kRegisters + b * kParts + q] = V::Fma(value, scales.scale[q], scales.offset[v][q]);
+      });
+    }
+  }
+
  private:
+  static constexpr float kSecondByte = 32768;  // 0x47000000, to which the second byte adds itself
+  static constexpr float kHighNibble = 2048;   // 0x45000000, to which its high nibble does
+
+  template <class W>
+  static LACUNA_INLINE const Bf16* ScalesOf(const void* row, int64_t cols) {
+    return reinterpret_cast<const Bf16*>(static_cast<const char*>(row) + CodeBytes(W::kType, cols));
+  }
+  static LACUNA_INLINE float ToFloat(Bf16 value) {
+    const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+    float out;
+    __builtin_memcpy(&out, &bits, sizeof(out));
+    return out;
+  }
+
   static LACUNA_INLINE F Clamp(F code, int lowest, int highest) {
     return V::Max(V::Min(code, V::Set(highest)), V::Set(-lowest));
   }
