@@ -138,8 +138,7 @@ struct AxpyKernels {
         const Scales<W> scales =
             Quantize::template LoadScales<W>(rows[i], cols, begin / kBlockElements);
         for (int64_t c = 0; c < width; c += kSlice) {
-          __builtin_prefetch(
-              static_cast<const char*>(rows[i]) + (begin + c + kPackCols) / W::kVectors, 0, 2);
+          Fetch(static_cast<const char*>(rows[i]) + (begin + c + kPackCols) / W::kVectors);
           F slice[W::kVectors * kRegisters];
           Quantize::template LoadSlice<W>(rows[i], begin + c, scales, slice);
           LACUNA_UNROLL
@@ -215,7 +214,7 @@ struct AxpyKernels {
           }
         }
         for (int64_t i = m; i < m + ahead; ++i) {
-          __builtin_prefetch(static_cast<const char*>(rows[j + i]) + c / W::kVectors, 0, 3);
+          Fetch(static_cast<const char*>(rows[j + i]) + c / W::kVectors);
         }
         AxpySlice<W>(a + j, rows + j, m, c, scales, c < whole ? y + c : rest);
       }
