@@ -42,6 +42,10 @@ struct Options {
   int repeat = 7;
 };
 
+// How long a round takes at least: right after the bandwidth has been measured hardware's own
+// prefetching is slower than between the layers of a model.
+constexpr double kRoundSeconds = 0.02;
+
 class KernelBench {
  public:
   KernelBench(const Options& options, const KernelTable* kernels, DType dtype, ThreadPool* pool,
@@ -133,15 +137,17 @@ class KernelBench {
   void Report(const char* kernel, int64_t tokens, double bytes, double ops,
               const std::function<void(const RowMatrix&)>& body) {
     std::vector<double> seconds, bandwidth;
+    int64_t calls = 1;
     for (int repeat = -1; repeat < options_.repeat; ++repeat) {
       bandwidth.push_back(probe_->Measure());
-      const RowMatrix w{
-          storage_.data() + next_++ % matrices_ * options_.rows * Stride(dtype_, options_.cols),
-          options_.rows, options_.cols, Stride(dtype_, options_.cols), dtype_};
       const auto start = std::chrono::steady_clock::now();
-      body(w);
-      seconds.push_back(
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+      for (int64_t call = 0; call < calls; ++call) {
+        body({storage_.data() + next_++ % matrices_ * options_.rows * Stride(dtype_, options_.cols),
+              options_.rows, options_.cols, Stride(dtype_, options_.cols), dtype_});
+      }
+      const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+      seconds.push_back(elapsed.count() / static_cast<double>(calls));
+      if (repeat < 0) calls = std::max<int64_t>(kRoundSeconds / elapsed.count(), 1);
     }
     seconds.erase(seconds.begin());
     std::sort(seconds.begin(), seconds.end());

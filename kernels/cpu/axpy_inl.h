@@ -138,7 +138,8 @@ struct AxpyKernels {
         const Scales<W> scales =
             Quantize::template LoadScales<W>(rows[i], cols, begin / kBlockElements);
         for (int64_t c = 0; c < width; c += kSlice) {
-          Fetch(static_cast<const char*>(rows[i]) + (begin + c + kPackCols) / W::kVectors);
+          __builtin_prefetch(
+              static_cast<const char*>(rows[i]) + (begin + c + kPackCols) / W::kVectors, 0, 2);
           F slice[W::kVectors * kRegisters];
           Quantize::template LoadSlice<W>(rows[i], begin + c, scales, slice);
           LACUNA_UNROLL
@@ -186,12 +187,11 @@ struct AxpyKernels {
     }
   }
 
-  // One token and quantized rows.
+  // One token and quantized rows; y in byte order.
   template <class W>
   static void AxpyQuantized(const float* a, const void* const* rows, int64_t n, int64_t cols,
                             int64_t begin, int64_t end, float* y) {
     constexpr int64_t kSlice = W::kVectors * kVectorElements;
-    ToByteOrder<W>(1, begin, end, y, 0);
     // The vectors of the last, shorter slice in full.
     const int64_t whole = begin + (end - begin) / kSlice * kSlice;
     alignas(64) float rest[kSlice] = {};
@@ -214,7 +214,7 @@ struct AxpyKernels {
           }
         }
         for (int64_t i = m; i < m + ahead; ++i) {
-          Fetch(static_cast<const char*>(rows[j + i]) + c / W::kVectors);
+          __builtin_prefetch(static_cast<const char*>(rows[j + i]) + c / W::kVectors, 0, 3);
         }
         AxpySlice<W>(a + j, rows + j, m, c, scales, c < whole ? y + c : rest);
       }
@@ -223,7 +223,6 @@ struct AxpyKernels {
       Quantize::FromByteOrder(rest + shorter * kVectorElements);
     }
     __builtin_memcpy(y + whole, rest, (end - whole) * sizeof(float));
-    FromByteOrder<W>(1, begin, end, y, 0);
   }
 
   // One slice of y, in byte order, for n <= kPassRows rows.
@@ -258,7 +257,7 @@ struct AxpyKernels {
   }
 
   // y[t*y_stride + c] += sum over j in [0, n) of a[t*a_stride + j] * rows[j][c], ascending j, for
-  // t in [0, tokens) and c in [begin, end).
+  // t in [0, tokens) and c in [begin, end); for quantized rows y is in byte order.
   template <class W>
   static void Axpys(const float* a, int64_t a_stride, int64_t tokens, const void* const* rows,
                     int64_t n, int64_t cols, int64_t begin, int64_t end, float* y,
@@ -282,7 +281,6 @@ struct AxpyKernels {
     Packed packed;
     const void* packed_rows[kPackRows];
     for (int64_t j = 0; j < kPackRows; ++j) packed_rows[j] = packed.rows[j];
-    ToByteOrder<W>(tokens, begin, end, y, y_stride);
     for (int64_t j = 0; j < n; j += kPackRows) {
       const int64_t m = n - j < kPackRows ? n - j : kPackRows;
       ForPackedColumns(begin, end, [&](int64_t c, int64_t width) LACUNA_INLINE_LAMBDA {
@@ -290,7 +288,6 @@ struct AxpyKernels {
         AxpyTokens<float>(a + j, a_stride, tokens, packed_rows, m, 0, 0, 0, width, y + c, y_stride);
       });
     }
-    FromByteOrder<W>(tokens, begin, end, y, y_stride);
   }
 
   // y[c] += sum over i in [begin, end) of a[i] * packed.rows[index[i] - first][column + c], for c
@@ -348,16 +345,20 @@ struct AxpyKernels {
   template <class W>
   static void AxpyRows(const float* a, const void* const* rows, int64_t n, int64_t cols,
                        int64_t begin, int64_t end, float* y) {
+    ToByteOrder<W>(1, begin, end, y, 0);
     Axpys<W>(a, n, 1, rows, n, cols, begin, end, y, 0);
+    FromByteOrder<W>(1, begin, end, y, 0);
   }
 
   template <class W>
   static void LinearTransposed(const float* a, int64_t a_stride, int64_t tokens, const RowMatrix& w,
                                int64_t begin, int64_t end, float* y, int64_t y_stride) {
+    ToByteOrder<W>(tokens, begin, end, y, y_stride);
     ForRowBatches(w, 0, w.rows,
                   [&](int64_t r, const void* const* rows, int64_t n) LACUNA_INLINE_LAMBDA {
                     Axpys<W>(a + r, a_stride, tokens, rows, n, w.cols, begin, end, y, y_stride);
                   });
+    FromByteOrder<W>(tokens, begin, end, y, y_stride);
   }
 };
 

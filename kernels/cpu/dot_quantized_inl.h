@@ -95,45 +95,10 @@ struct QuantizedDotKernels {
     return codes;
   }
 
-  // Rows that will be needed next, fetched a line of each at a time, evenly over the work before
-  // them: bursts of requests would hold up what is needed now.
-  class Ahead {
-   public:
-    // For work of `steps` steps.
-    LACUNA_INLINE Ahead(const void* const* rows, int64_t n, int64_t bytes, int64_t steps)
-        : rows_(rows), n_(n), bytes_(n > 0 ? bytes : 0), every_(64 * steps / bytes) {
-      if (every_ == 0) every_ = 1;
-      left_ = every_;
-    }
-    LACUNA_INLINE void Step() {
-      if (--left_ > 0) return;
-      left_ = every_;
-      FetchLine();
-    }
-    // All that is left.
-    LACUNA_INLINE void Finish() {
-      while (next_ < bytes_) FetchLine();
-    }
-
-   private:
-    LACUNA_INLINE void FetchLine() {
-      if (next_ >= bytes_) return;
-      for (int64_t i = 0; i < n_; ++i) Fetch(static_cast<const char*>(rows_[i]) + next_);
-      next_ += 64;
-    }
-
-    const void* const* rows_;
-    int64_t n_;
-    int64_t bytes_;
-    int64_t every_;  // steps from one line to the next
-    int64_t left_;   // steps to the next line
-    int64_t next_ = 0;
-  };
-
   // sums[t][r] += the products of one block of `vectors` vectors.
   template <class W, int T, int R>
   static LACUNA_INLINE void DotBlock(const Token* tokens, const Row* rows, int64_t block,
-                                     int64_t vectors, Ahead* ahead, F (*sums)[R]) {
+                                     int64_t vectors, F (*sums)[R]) {
     constexpr DType kType = W::kType;
     LACUNA_UNROLL
     for (int64_t group = 0; group < kBlockGroups; group += kLanes) {
@@ -152,7 +117,6 @@ struct QuantizedDotKernels {
         w[r] = rows[r].codes + block * kBlockElements / W::kVectors + 4 * group;
       }
       for (int64_t v = 0; v < vectors; v += W::kVectors) {
-        ahead->Step();
         B codes[R];
         LACUNA_UNROLL
         for (int r = 0; r < R; ++r) {
@@ -194,22 +158,34 @@ struct QuantizedDotKernels {
     }
   }
 
+  // Rows that will be needed next, to be fetched into the cache in `parts` equal parts.
+  struct Ahead {
+    const void* const* rows;
+    int64_t n;
+    int64_t bytes;
+    int64_t parts;
+    int64_t next = 0;
+
+    LACUNA_INLINE void Fetch() {
+      if (n > 0) FetchRows(rows, n, bytes, next++, parts);
+    }
+  };
+
   // y[t*y_stride + r] = x[t] . rows[r] for T tokens and R rows of k elements.
   template <class W, int T, int R>
-  static void DotTile(const Token* tokens, const Row* rows, Ahead* next, int64_t k, float* y,
+  static void DotTile(const Token* tokens, const Row* rows, Ahead* ahead, int64_t k, float* y,
                       int64_t y_stride) {
-    Ahead ahead = *next;
     F sums[T][R] = {};
     const int64_t vectors = RowVectors(W::kType, k);
     for (int64_t block = 0; block < QuantizedBlocks(k); ++block) {
       const int64_t left = vectors - block * kBlockVectors;
+      ahead->Fetch();
       if (left >= kBlockVectors) {
-        DotBlock<W, T, R>(tokens, rows, block, kBlockVectors, &ahead, sums);
+        DotBlock<W, T, R>(tokens, rows, block, kBlockVectors, sums);
       } else {
-        DotBlock<W, T, R>(tokens, rows, block, left, &ahead, sums);
+        DotBlock<W, T, R>(tokens, rows, block, left, sums);
       }
     }
-    *next = ahead;
     LACUNA_UNROLL
     for (int t = 0; t < T; ++t) {
       float* out = y + t * y_stride;
@@ -241,8 +217,7 @@ struct QuantizedDotKernels {
                         float* y, int64_t y_stride) {
     const int64_t tiles = CeilDiv(tokens, T);
     if (tokens == 1 && row_bytes > kHeadBytes) row_bytes = kHeadBytes;
-    constexpr int64_t kParts = kBlockGroups / kLanes;
-    Ahead ahead(next, num_next, row_bytes, tiles * kParts * RowVectors(W::kType, k) / W::kVectors);
+    Ahead ahead{next, num_next, row_bytes, tiles * QuantizedBlocks(k)};
     int64_t t = 0;
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t count = CeilDiv(tokens - t, tiles - tile);
@@ -251,7 +226,6 @@ struct QuantizedDotKernels {
       DotTileOf<W, T, R>(count, list, rows, &ahead, k, y + t * y_stride, y_stride);
       t += count;
     }
-    ahead.Finish();
   }
 
   // A row's codes as Dot8 or Dot4 takes them.
@@ -316,7 +290,7 @@ struct QuantizedDotKernels {
   template <class W>
   static void DotRows(const void* x, int64_t k, const void* const* rows, int64_t n,
                       const void* const* ahead, int64_t num_ahead, float* out) {
-    FetchRows(ahead, num_ahead, RowBytes(W::kType, k));
+    FetchRows(ahead, num_ahead, RowBytes(W::kType, k), 0, 1);
     Dots<W>(x, 0, 1, rows, n, k, out, n);
   }
 

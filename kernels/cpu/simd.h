@@ -110,16 +110,13 @@ LACUNA_INLINE void ForVectors(int64_t n, Function f) {
   if (i < n) f(i, n - i);
 }
 
-// Fetches a cache line that will be read soon. Into the first-level cache: on Zen 4 fetching into
-// the second level only hides nothing (bench/README.md), and what is evicted meanwhile stays there.
-LACUNA_INLINE void Fetch(const void* p) { __builtin_prefetch(p, 0, 3); }
-
-// Fetches the cache line of element i of a row, if i starts one. Not for float rows: hardware keeps
-// up with them, but not with narrower ones, which take more instructions per byte.
+// Fetches the cache line of element i of a row into the L2 cache, if i starts one. Not for float
+// rows: hardware keeps up with them, but not with narrower ones, which take more instructions per
+// byte.
 template <class W>
 LACUNA_INLINE void Prefetch(const void* row, int64_t i) {
   if constexpr (sizeof(W) < sizeof(float)) {
-    if (i % (64 / sizeof(W)) == 0) Fetch(static_cast<const W*>(row) + i);
+    if (i % (64 / sizeof(W)) == 0) __builtin_prefetch(static_cast<const W*>(row) + i, 0, 2);
   }
 }
 
@@ -129,10 +126,14 @@ LACUNA_INLINE int64_t TilesAhead(int64_t bytes) {
   return bytes > 0 && bytes < 4096 ? CeilDiv(4096, bytes) : 1;
 }
 
-// Fetches rows of some bytes.
-LACUNA_INLINE void FetchRows(const void* const* rows, int64_t n, int64_t bytes) {
+// Fetches share `part` of `parts` of rows of some bytes into the L2 cache.
+LACUNA_INLINE void FetchRows(const void* const* rows, int64_t n, int64_t bytes, int64_t part,
+                             int64_t parts) {
+  const int64_t lines = CeilDiv(bytes, 64);
   for (int64_t i = 0; i < n; ++i) {
-    for (int64_t at = 0; at < bytes; at += 64) Fetch(static_cast<const char*>(rows[i]) + at);
+    for (int64_t line = lines * part / parts; line < lines * (part + 1) / parts; ++line) {
+      __builtin_prefetch(static_cast<const char*>(rows[i]) + line * 64, 0, 2);
+    }
   }
 }
 
