@@ -272,11 +272,18 @@ struct QuantizedDotKernels {
     return done;
   }
 
-  template <class W>
+  // With kWhole, the rows lie one behind the other.
+  template <class W, bool kWhole>
   static void Dots(const void* x, int64_t x_stride, int64_t tokens, const void* const* rows,
                    int64_t n, int64_t k, float* y, int64_t y_stride) {
     int64_t done = 0;
     if (tokens == 1) {
+      // One stream of memory is what AMD's prefetching follows best, while Intel's reads several
+      // streams faster than one (bench/README.md).
+      if (kWhole && __builtin_cpu_is("amd")) {
+        DotRowTiles<W, 1, 1, false>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
+        return;
+      }
       done = DotRowTiles<W, 1, 8, false>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
     }
     if (tokens >= kUnpackTokens && k <= kMaxUnpacked) {
@@ -291,7 +298,7 @@ struct QuantizedDotKernels {
   static void DotRows(const void* x, int64_t k, const void* const* rows, int64_t n,
                       const void* const* ahead, int64_t num_ahead, float* out) {
     FetchRows(ahead, num_ahead, RowBytes(W::kType, k), 0, 1);
-    Dots<W>(x, 0, 1, rows, n, k, out, n);
+    Dots<W, false>(x, 0, 1, rows, n, k, out, n);
   }
 
   template <class W>
@@ -306,7 +313,7 @@ struct QuantizedDotKernels {
       float* out = y + t * y_stride;
       ForRowBatches(w, row_begin, row_end,
                     [&](int64_t r, const void* const* rows, int64_t n) LACUNA_INLINE_LAMBDA {
-                      Dots<W>(xs, x_stride, count, rows, n, w.cols, out + r, y_stride);
+                      Dots<W, true>(xs, x_stride, count, rows, n, w.cols, out + r, y_stride);
                     });
       t += count;
       if (bias == nullptr) continue;
