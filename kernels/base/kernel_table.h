@@ -20,7 +20,8 @@ struct KvView {
 
   // Offset, in bytes, of one head's vector for a position inside a block. Always inlined, so that
   // the per-ISA sources emit no copy that the linker could share.
-  [[gnu::always_inline]] constexpr int64_t Offset(int64_t block, int64_t kv_head, int64_t slot) const {
+  [[gnu::always_inline]] constexpr int64_t Offset(int64_t block, int64_t kv_head,
+                                                  int64_t slot) const {
     return ((block * kv_heads + kv_head) * block_size + slot) * RowBytes(type, head_dim);
   }
 };

@@ -272,15 +272,15 @@ struct QuantizedDotKernels {
     return done;
   }
 
-  // With kWhole, the rows lie one behind the other.
-  template <class W, bool kWhole>
+  // With kContiguous, the rows lie one behind the other.
+  template <class W, bool kContiguous>
   static void Dots(const void* x, int64_t x_stride, int64_t tokens, const void* const* rows,
                    int64_t n, int64_t k, float* y, int64_t y_stride) {
     int64_t done = 0;
     if (tokens == 1) {
       // One stream of memory is what AMD's prefetching follows best, while Intel's reads several
       // streams faster than one (bench/README.md).
-      if (kWhole && __builtin_cpu_is("amd")) {
+      if (kContiguous && __builtin_cpu_is("amd")) {
         DotRowTiles<W, 1, 1, false>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
         return;
       }

@@ -41,11 +41,13 @@
 //   Int8Codes(B)               stored int8 weights in the form that Dot8 takes
 //   Dot8(acc, w, x)            acc + the sums of 4 neighbouring products w * x: x int8 in
 //   Dot4(acc, w, x)            [-127, 127], w from Int8Codes, or for Dot4 in [0, 15]
-//   Deinterleave4(F* r)        r[0] = elements 0, 4, 8, ... of r[0..4), r[1] = elements 1, 5, 9,
-//   ... Interleave4(F* r)          the inverse Bits<mask, set>(I)         (lane & mask) | set,
-//   taken as floats Repeat4(float* p)          kLanes / 4 floats, each 4 times MaxOf4(a)  SumOf4(a)
-//   in each lane the maximum, or sum, of its aligned group of 4 Select(a, b, yes, no)      yes
-//   where a >= b, else no StoreInt8(int8_t* p, a)    integers in [-128, 127]; a NaN gives any
+//   Deinterleave4(F* r)        r[b] = elements b, b + 4, b + 8, ... of what r[0..4) held
+//   Interleave4(F* r)          the inverse
+//   Bits<mask, set>(I)         (lane & mask) | set, taken as floats
+//   Repeat4(float* p)          kLanes / 4 floats, each 4 times
+//   MaxOf4(a)  SumOf4(a)       in each lane the maximum, or sum, of its aligned group of 4
+//   Select(a, b, yes, no)      yes where a >= b, else no
+//   StoreInt8(int8_t* p, a)    integers in [-128, 127]; a NaN gives any
 
 #define LACUNA_INLINE inline __attribute__((always_inline))
 #define LACUNA_INLINE_LAMBDA __attribute__((always_inline))
