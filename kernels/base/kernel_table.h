@@ -140,7 +140,7 @@ struct KernelTable {
   // y[i] += scale * x[i].
   void (*add_scaled)(float scale, const float* x, int64_t n, float* y);
 
-  // out[i] = float(row[i]), exactly: a row of an embedding table, say.
+  // out[i] = float(row[i]), exactly but for the sign of a zero: a row of an embedding table, say.
   void (*widen[kNumDTypes])(const void* row, int64_t n, float* out);
 };
 
