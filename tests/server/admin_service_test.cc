@@ -169,7 +169,7 @@ class AdminWhileLoadingTest : public testing::Test {
  protected:
   AdminWhileLoadingTest() { started_.WaitForNotification(); }
   ~AdminWhileLoadingTest() override {
-    if (load_.joinable()) Release();
+    if (load_.joinable()) Release().IgnoreError();
   }
   // Lets the load go on; returns how it ended.
   absl::Status Release() {

@@ -181,7 +181,12 @@ TEST(DrainTest, OutputThatIsStillBeingReadIsNotCutOff) {
   const auto stream = stub->GenerateStream(&context, request);
   ASSERT_TRUE(Eventually([&] { return test.Metric("lacuna_generation_tokens_total") == 16000; }));
   std::atomic<int> cut = -1, asked = 0;
-  std::thread drain([&] { cut = test.server().Drain([&] { return ++asked < 0; }); });
+  std::thread drain([&] {
+    cut = test.server().Drain([&] {
+      ++asked;
+      return false;
+    });
+  });
   ASSERT_TRUE(Eventually([&] { return test.Metric("lacuna_draining") == 1; }));
   // The drain asks before each of its waits: it goes on although nothing is left to compute.
   const int before = asked;
