@@ -85,7 +85,7 @@ struct KernelTable {
                                 int64_t col_begin, int64_t col_end, float* y);
 
   // The same for up to kMaxListTokens tokens that share rows: y[t*y_stride + c] += what tokens[t]
-  // takes of rows[0..num_rows). Equal to axpy_rows bit for bit, but a row is read and widened once.
+  // takes of rows[0..num_rows). Equal to axpy_rows bit for bit, but a row is read from memory once.
   void (*axpy_lists[kNumDTypes])(const void* const* rows, int64_t num_rows, int64_t cols,
                                  const RowCombination* tokens, int64_t num_tokens,
                                  int64_t col_begin, int64_t col_end, float* y, int64_t y_stride);

@@ -26,6 +26,14 @@ struct AxpyKernels {
 
   // Rows per pass over y when every row comes from memory.
   static constexpr int64_t kPassRows = 8;
+  // Rows between what is fetched from memory and what is read, of quantized rows and one token.
+  static constexpr int64_t kAheadRows = 2 * kPassRows;
+  // Listed tokens that share a quantized row, on average, from which on it pays to pack it.
+  static constexpr int64_t kPackUses = 4;
+  // With fewer, the bytes of rows, about, that all tokens take from the L2 cache while the next are
+  // fetched, and how many rows that is at most.
+  static constexpr int64_t kListBytes = 128 << 10;
+  static constexpr int64_t kMaxListRows = 512;
   // A packed block of weights, widened: 24 KiB, which leaves room beside it in a first-level cache.
   static constexpr int64_t kPackRows = 48;
   static constexpr int64_t kPackCols = 128;
@@ -187,10 +195,23 @@ struct AxpyKernels {
     }
   }
 
-  // One token and quantized rows; y in byte order.
+  // What fetches columns [begin, end) of n quantized rows of `cols` elements, and their scales.
+  template <class W>
+  static LACUNA_INLINE Fetcher ColumnFetcher(const void* const* rows, int64_t n, int64_t cols,
+                                             int64_t begin, int64_t end) {
+    const int64_t first_block = begin / kBlockElements;
+    const int64_t blocks = CeilDiv(end, kBlockElements) - first_block;
+    return Fetcher(rows, n, begin / W::kVectors,
+                   CeilDiv(end - begin, W::kVectors * kVectorElements),
+                   CodeBytes(W::kType, cols) + first_block * kBlockGroups * 2,
+                   CeilDiv(blocks * kBlockGroups * 2, 64));
+  }
+
+  // One token and quantized rows; y in byte order. Meanwhile `ahead` fetches `lines` for each slice
+  // of kPassRows rows.
   template <class W>
   static void AxpyQuantized(const float* a, const void* const* rows, int64_t n, int64_t cols,
-                            int64_t begin, int64_t end, float* y) {
+                            int64_t begin, int64_t end, Fetcher* ahead, int64_t lines, float* y) {
     constexpr int64_t kSlice = W::kVectors * kVectorElements;
     // The vectors of the last, shorter slice in full.
     const int64_t whole = begin + (end - begin) / kSlice * kSlice;
@@ -204,7 +225,7 @@ struct AxpyKernels {
     for (int64_t j = 0; j < n; j += kPassRows) {
       const int64_t m = n - j < kPassRows ? n - j : kPassRows;
       const int64_t left = n - j - m;
-      const int64_t ahead = left < kPassRows ? left : kPassRows;
+      const int64_t next = left < kPassRows ? left : kPassRows;
       int64_t block = -1;
       for (int64_t c = begin; c < end; c += kSlice) {
         if (c / kBlockElements != block) {
@@ -213,7 +234,8 @@ struct AxpyKernels {
             scales[i] = Quantize::template LoadScales<W>(rows[j + i], cols, block);
           }
         }
-        for (int64_t i = m; i < m + ahead; ++i) {
+        ahead->Fetch(lines);
+        for (int64_t i = m; i < m + next; ++i) {
           __builtin_prefetch(static_cast<const char*>(rows[j + i]) + c / W::kVectors, 0, 3);
         }
         AxpySlice<W>(a + j, rows + j, m, c, scales, c < whole ? y + c : rest);
@@ -275,7 +297,11 @@ struct AxpyKernels {
         return;
       }
     } else if (tokens == 1) {
-      return AxpyQuantized<W>(a, rows, n, cols, begin, end, y);
+      const int64_t first = n < kAheadRows ? n : kAheadRows;
+      Fetcher now = ColumnFetcher<W>(rows, first, cols, begin, end);
+      now.Fetch(now.lines());
+      Fetcher ahead = ColumnFetcher<W>(rows + first, n - first, cols, begin, end);
+      return AxpyQuantized<W>(a, rows, n, cols, begin, end, &ahead, kPassRows + 1, y);
     }
     // For more tokens it pays to pack a block of the weights first.
     Packed packed;
@@ -309,10 +335,54 @@ struct AxpyKernels {
     for (int c = 0; c < C; ++c) StoreN<V>(y + c * kLanes, m, sum[c]);
   }
 
+  // AxpyLists for quantized rows.
+  template <class W>
+  static void AxpyQuantizedLists(const void* const* rows, int64_t num_rows, int64_t cols,
+                                 const RowCombination* tokens, int64_t num_tokens, int64_t begin,
+                                 int64_t end, float* y, int64_t y_stride) {
+    const int64_t slices = CeilDiv(end - begin, W::kVectors * kVectorElements);
+    int64_t pass = kListBytes / (64 * slices + 1) + 1;
+    if (pass > kMaxListRows) pass = kMaxListRows;
+    // The part of each token's list that falls into a pass.
+    int64_t from[KernelTable::kMaxListTokens];
+    int64_t to[KernelTable::kMaxListTokens] = {};
+    const void* listed[kMaxListRows];
+    ToByteOrder<W>(num_tokens, begin, end, y, y_stride);
+    Fetcher now = ColumnFetcher<W>(rows, pass < num_rows ? pass : num_rows, cols, begin, end);
+    now.Fetch(now.lines());
+    for (int64_t first = 0; first < num_rows; first += pass) {
+      const int64_t last = first + pass < num_rows ? first + pass : num_rows;
+      int64_t steps = 1;
+      for (int64_t t = 0; t < num_tokens; ++t) {
+        from[t] = to[t];
+        while (to[t] < tokens[t].n && tokens[t].index[to[t]] < last) ++to[t];
+        steps += CeilDiv(to[t] - from[t], kPassRows) * slices;
+      }
+      const int64_t left = num_rows - last;
+      Fetcher ahead = ColumnFetcher<W>(rows + last, left < pass ? left : pass, cols, begin, end);
+      const int64_t lines = CeilDiv(ahead.lines(), steps);
+      for (int64_t t = 0; t < num_tokens; ++t) {
+        const RowCombination& token = tokens[t];
+        for (int64_t i = from[t]; i < to[t]; ++i) listed[i - from[t]] = rows[token.index[i]];
+        AxpyQuantized<W>(token.a + from[t], listed, to[t] - from[t], cols, begin, end, &ahead,
+                         lines, y + t * y_stride);
+      }
+    }
+    FromByteOrder<W>(num_tokens, begin, end, y, y_stride);
+  }
+
   template <class W>
   static void AxpyLists(const void* const* rows, int64_t num_rows, int64_t cols,
                         const RowCombination* tokens, int64_t num_tokens, int64_t begin,
                         int64_t end, float* y, int64_t y_stride) {
+    if constexpr (!kFloat<W>) {
+      int64_t pairs = 0;
+      for (int64_t t = 0; t < num_tokens; ++t) pairs += tokens[t].n;
+      if (pairs < kPackUses * num_rows) {
+        return AxpyQuantizedLists<W>(rows, num_rows, cols, tokens, num_tokens, begin, end, y,
+                                     y_stride);
+      }
+    }
     Packed packed;
     // The part of each token's list that falls into the rows packed.
     int64_t from[KernelTable::kMaxListTokens];

@@ -141,7 +141,8 @@ struct DotKernels {
   template <class W>
   static void DotRows(const void* x, int64_t k, const void* const* rows, int64_t n,
                       const void* const* ahead, int64_t num_ahead, float* out) {
-    FetchRows(ahead, num_ahead, k * static_cast<int64_t>(sizeof(W)), 0, 1);
+    Fetcher fetcher(ahead, num_ahead, k * static_cast<int64_t>(sizeof(W)));
+    fetcher.Fetch(fetcher.lines());
     Dots<W>(static_cast<const float*>(x), k, 1, rows, n, k, out, n);
   }
 

@@ -26,6 +26,10 @@ struct QuantizedDotKernels {
   // What is fetched of a row ahead of a single token, which soon gets there: from then on hardware
   // follows, with more requests in flight.
   static constexpr int64_t kHeadBytes = 1024;
+  // Between what is fetched from memory for a single token and what is read, on AMD: rows of a
+  // list, bytes of a whole matrix.
+  static constexpr int64_t kAheadRows = 16;
+  static constexpr int64_t kStreamBytes = 6 << 10;
   // From this many tokens on it pays to unpack rows first.
   static constexpr int64_t kUnpackTokens = 32;
   // Rows of up to this many elements are unpacked once for many tokens: 4 of them take 64 KiB.
@@ -95,10 +99,17 @@ struct QuantizedDotKernels {
     return codes;
   }
 
+  // Rows that will be needed next, and how many of their lines to fetch for each register of codes
+  // of every row of a tile.
+  struct Ahead {
+    Fetcher fetcher;
+    int64_t lines;
+  };
+
   // sums[t][r] += the products of one block of `vectors` vectors.
   template <class W, int T, int R>
   static LACUNA_INLINE void DotBlock(const Token* tokens, const Row* rows, int64_t block,
-                                     int64_t vectors, F (*sums)[R]) {
+                                     int64_t vectors, Ahead* ahead, F (*sums)[R]) {
     constexpr DType kType = W::kType;
     LACUNA_UNROLL
     for (int64_t group = 0; group < kBlockGroups; group += kLanes) {
@@ -117,6 +128,7 @@ struct QuantizedDotKernels {
         w[r] = rows[r].codes + block * kBlockElements / W::kVectors + 4 * group;
       }
       for (int64_t v = 0; v < vectors; v += W::kVectors) {
+        ahead->fetcher.Fetch(ahead->lines);
         B codes[R];
         LACUNA_UNROLL
         for (int r = 0; r < R; ++r) {
@@ -158,19 +170,6 @@ struct QuantizedDotKernels {
     }
   }
 
-  // Rows that will be needed next, to be fetched into the cache in `parts` equal parts.
-  struct Ahead {
-    const void* const* rows;
-    int64_t n;
-    int64_t bytes;
-    int64_t parts;
-    int64_t next = 0;
-
-    LACUNA_INLINE void Fetch() {
-      if (n > 0) FetchRows(rows, n, bytes, next++, parts);
-    }
-  };
-
   // y[t*y_stride + r] = x[t] . rows[r] for T tokens and R rows of k elements.
   template <class W, int T, int R>
   static void DotTile(const Token* tokens, const Row* rows, Ahead* ahead, int64_t k, float* y,
@@ -179,11 +178,10 @@ struct QuantizedDotKernels {
     const int64_t vectors = RowVectors(W::kType, k);
     for (int64_t block = 0; block < QuantizedBlocks(k); ++block) {
       const int64_t left = vectors - block * kBlockVectors;
-      ahead->Fetch();
       if (left >= kBlockVectors) {
-        DotBlock<W, T, R>(tokens, rows, block, kBlockVectors, sums);
+        DotBlock<W, T, R>(tokens, rows, block, kBlockVectors, ahead, sums);
       } else {
-        DotBlock<W, T, R>(tokens, rows, block, left, sums);
+        DotBlock<W, T, R>(tokens, rows, block, left, ahead, sums);
       }
     }
     LACUNA_UNROLL
@@ -209,21 +207,26 @@ struct QuantizedDotKernels {
     if constexpr (T > 1) DotTileOf<W, T - 1, R>(count, tokens, rows, ahead, k, y, y_stride);
   }
 
+  // What to fetch beside some tiles of rows of k elements.
+  template <class W>
+  static LACUNA_INLINE Ahead AheadOf(const Fetcher& fetcher, int64_t tiles, int64_t k) {
+    const int64_t registers =
+        tiles * (RowVectors(W::kType, k) / W::kVectors) * (kBlockGroups / kLanes);
+    return {fetcher, registers > 0 ? CeilDiv(fetcher.lines(), registers) : 0};
+  }
+
   // DotTile for any number of tokens, in as few tiles of at most T as possible, of about the same
-  // size. Fetches the `num_next` next rows of some bytes meanwhile.
+  // size.
   template <class W, int T, int R>
   static void DotTokens(const void* x, int64_t x_stride, int64_t tokens, const Row* rows,
-                        const void* const* next, int64_t num_next, int64_t row_bytes, int64_t k,
-                        float* y, int64_t y_stride) {
+                        Ahead* ahead, int64_t k, float* y, int64_t y_stride) {
     const int64_t tiles = CeilDiv(tokens, T);
-    if (tokens == 1 && row_bytes > kHeadBytes) row_bytes = kHeadBytes;
-    Ahead ahead{next, num_next, row_bytes, tiles * QuantizedBlocks(k)};
     int64_t t = 0;
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t count = CeilDiv(tokens - t, tiles - tile);
       Token list[T];
       for (int64_t i = 0; i < count; ++i) list[i] = TokenAt(x, x_stride, t + i, k);
-      DotTileOf<W, T, R>(count, list, rows, &ahead, k, y + t * y_stride, y_stride);
+      DotTileOf<W, T, R>(count, list, rows, ahead, k, y + t * y_stride, y_stride);
       t += count;
     }
   }
@@ -246,16 +249,28 @@ struct QuantizedDotKernels {
     }
   }
 
+  // What is fetched during the products of a list of rows: the rows given or, without any, the rows
+  // that are `distance` places on in the list, of each the first `bytes`.
+  struct Fetching {
+    Ahead* given;
+    int64_t distance;
+    int64_t bytes;
+  };
+
   // y[t*y_stride + r] = x[t] . rows[r] for all tokens, in tiles of R rows and T tokens, for r from
   // `done` on while R rows are left of n; returns the new `done`. With kUnpack, rows are unpacked
   // first; k <= kMaxUnpacked then.
   template <class W, int T, int R, bool kUnpack>
   static int64_t DotRowTiles(const void* x, int64_t x_stride, int64_t tokens,
-                             const void* const* rows, int64_t done, int64_t n, int64_t k, float* y,
-                             int64_t y_stride) {
-    const int64_t bytes = RowBytes(W::kType, k);
+                             const void* const* rows, int64_t done, int64_t n, int64_t k,
+                             const Fetching& fetching, float* y, int64_t y_stride) {
+    using Tiles = typename RowsOf<W, kUnpack>::Type;
     for (; done + R <= n; done += R) {
-      const int64_t left = n - done - R;
+      const int64_t rest = n - done;
+      const int64_t skip = rest < fetching.distance ? rest : fetching.distance;
+      const int64_t count = rest - skip < R ? rest - skip : R;
+      Ahead next =
+          AheadOf<Tiles>(Fetcher(rows + done + skip, count, fetching.bytes), CeilDiv(tokens, T), k);
       Row tile[R];
       alignas(64) char unpacked[kUnpack ? R : 1][kUnpack ? kMaxUnpacked : 1];
       for (int r = 0; r < R; ++r) {
@@ -265,40 +280,57 @@ struct QuantizedDotKernels {
           tile[r].codes = unpacked[r];
         }
       }
-      DotTokens<typename RowsOf<W, kUnpack>::Type, T, R>(x, x_stride, tokens, tile, rows + done + R,
-                                                         left < R ? left : R, bytes, k, y + done,
-                                                         y_stride);
+      DotTokens<Tiles, T, R>(x, x_stride, tokens, tile,
+                             fetching.given != nullptr ? fetching.given : &next, k, y + done,
+                             y_stride);
     }
     return done;
   }
 
-  // With kContiguous, the rows lie one behind the other.
+  // With kContiguous, the rows lie one behind the other. Fetches `given`, if any, or else the rows
+  // themselves.
   template <class W, bool kContiguous>
   static void Dots(const void* x, int64_t x_stride, int64_t tokens, const void* const* rows,
-                   int64_t n, int64_t k, float* y, int64_t y_stride) {
+                   int64_t n, int64_t k, Ahead* given, float* y, int64_t y_stride) {
+    const int64_t bytes = RowBytes(W::kType, k);
     int64_t done = 0;
     if (tokens == 1) {
-      // One stream of memory is what AMD's prefetching follows best, while Intel's reads several
-      // streams faster than one (bench/README.md).
-      if (kContiguous && __builtin_cpu_is("amd")) {
-        DotRowTiles<W, 1, 1, false>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
-        return;
+      Fetching fetching{given, 8, bytes < kHeadBytes ? bytes : kHeadBytes};
+      if (__builtin_cpu_is("amd")) {
+        fetching = {given, kContiguous ? kStreamBytes / (bytes + 1) + 1 : kAheadRows, bytes};
+        if (given == nullptr) {
+          Fetcher first(rows, n < fetching.distance ? n : fetching.distance, bytes);
+          first.Fetch(first.lines());
+        }
+        // One stream of memory is what AMD's prefetching follows best, while Intel's reads several
+        // streams faster than one (bench/README.md).
+        if (kContiguous) {
+          DotRowTiles<W, 1, 1, false>(x, x_stride, tokens, rows, done, n, k, fetching, y, y_stride);
+          return;
+        }
       }
-      done = DotRowTiles<W, 1, 8, false>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
+      done =
+          DotRowTiles<W, 1, 8, false>(x, x_stride, tokens, rows, done, n, k, fetching, y, y_stride);
     }
+    constexpr int T = kDotTokens;
+    const Fetching fetching{given, 4, bytes};
     if (tokens >= kUnpackTokens && k <= kMaxUnpacked) {
       done =
-          DotRowTiles<W, kDotTokens, 4, true>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
+          DotRowTiles<W, T, 4, true>(x, x_stride, tokens, rows, done, n, k, fetching, y, y_stride);
     }
-    done = DotRowTiles<W, kDotTokens, 4, false>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
-    DotRowTiles<W, kDotTokens, 1, false>(x, x_stride, tokens, rows, done, n, k, y, y_stride);
+    done =
+        DotRowTiles<W, T, 4, false>(x, x_stride, tokens, rows, done, n, k, fetching, y, y_stride);
+    DotRowTiles<W, T, 1, false>(x, x_stride, tokens, rows, done, n, k, fetching, y, y_stride);
   }
 
   template <class W>
   static void DotRows(const void* x, int64_t k, const void* const* rows, int64_t n,
                       const void* const* ahead, int64_t num_ahead, float* out) {
-    FetchRows(ahead, num_ahead, RowBytes(W::kType, k), 0, 1);
-    Dots<W, false>(x, 0, 1, rows, n, k, out, n);
+    // In tiles of 8 rows, 4 and 1.
+    Ahead given =
+        AheadOf<W>(Fetcher(ahead, num_ahead, RowBytes(W::kType, k)), n / 8 + n % 8 / 4 + n % 4, k);
+    Dots<W, false>(x, 0, 1, rows, n, k, num_ahead > 0 ? &given : nullptr, out, n);
+    given.fetcher.Fetch(given.fetcher.lines());
   }
 
   template <class W>
@@ -313,7 +345,8 @@ struct QuantizedDotKernels {
       float* out = y + t * y_stride;
       ForRowBatches(w, row_begin, row_end,
                     [&](int64_t r, const void* const* rows, int64_t n) LACUNA_INLINE_LAMBDA {
-                      Dots<W, true>(xs, x_stride, count, rows, n, w.cols, out + r, y_stride);
+                      Dots<W, true>(xs, x_stride, count, rows, n, w.cols, nullptr, out + r,
+                                    y_stride);
                     });
       t += count;
       if (bias == nullptr) continue;

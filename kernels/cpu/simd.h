@@ -128,16 +128,42 @@ LACUNA_INLINE int64_t TilesAhead(int64_t bytes) {
   return bytes > 0 && bytes < 4096 ? CeilDiv(4096, bytes) : 1;
 }
 
-// Fetches share `part` of `parts` of rows of some bytes into the L2 cache.
-LACUNA_INLINE void FetchRows(const void* const* rows, int64_t n, int64_t bytes, int64_t part,
-                             int64_t parts) {
-  const int64_t lines = CeilDiv(bytes, 64);
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t line = lines * part / parts; line < lines * (part + 1) / parts; ++line) {
-      __builtin_prefetch(static_cast<const char*>(rows[i]) + line * 64, 0, 2);
+// Fetches rows, or of each row two runs of 64-byte lines, into the L2 cache a few lines at a time.
+// Memory works beside arithmetic only if it is asked evenly: a core that asks for more lines at
+// once than it can wait for stands still (bench/README.md).
+class Fetcher {
+ public:
+  // Of each of n rows, `lines` lines from `offset` on, and `more_lines` from `more_offset` on.
+  LACUNA_INLINE Fetcher(const void* const* rows, int64_t n, int64_t offset, int64_t lines,
+                        int64_t more_offset, int64_t more_lines)
+      : rows_(rows),
+        end_(rows + n),
+        offset_(offset),
+        lines_(lines),
+        more_offset_(more_offset - lines * 64),
+        row_lines_(lines + more_lines) {}
+  // Whole rows of some bytes.
+  LACUNA_INLINE Fetcher(const void* const* rows, int64_t n, int64_t bytes)
+      : Fetcher(rows, n, 0, CeilDiv(bytes, 64), 0, 0) {}
+
+  // Lines that are left.
+  LACUNA_INLINE int64_t lines() const { return (end_ - rows_) * row_lines_ - line_; }
+  LACUNA_INLINE void Fetch(int64_t lines) {
+    for (; lines > 0 && rows_ < end_; --lines) {
+      const int64_t offset = line_ < lines_ ? offset_ : more_offset_;
+      __builtin_prefetch(static_cast<const char*>(*rows_) + offset + line_ * 64, 0, 2);
+      if (++line_ < row_lines_) continue;
+      line_ = 0;
+      ++rows_;
     }
   }
-}
+
+ private:
+  const void* const* rows_;
+  const void* const* end_;
+  int64_t offset_, lines_, more_offset_, row_lines_;
+  int64_t line_ = 0;
+};
 
 // Row pointers prepared at a time.
 inline constexpr int64_t kRowBatch = 512;

@@ -10,8 +10,9 @@ namespace lacuna {
 namespace {
 
 // Bytes of `up` rows that a batch visits token by token before it goes on to the next rows, which
-// are fetched meanwhile: both fit into a second-level cache of 1 MiB.
-constexpr int64_t kPassBytes = 256 * 1024;
+// are fetched meanwhile. Both fit into a second-level cache many times: the first pass of each
+// layer has nobody to fetch it, so it should be short (bench/README.md).
+constexpr int64_t kPassBytes = 96 * 1024;
 // An underflowed sum can be -0, and adding the zero products of the dense path makes it +0. Adding
 // +0 last gives both paths +0.
 void MakeZerosPositive(float* y, int64_t tokens, int64_t stride, int64_t begin, int64_t end) {
