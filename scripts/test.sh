@@ -21,6 +21,7 @@ cmake --build --preset "$preset"
 
 # Not detect_stack_use_after_return: GCC 12 misaligns spilled 64-byte vectors then (GCC bug 110027).
 export ASAN_OPTIONS=strict_string_checks=1
+export LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
 export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 exec ctest --test-dir "build/$preset" -j "$(nproc)" --output-on-failure --no-tests=error

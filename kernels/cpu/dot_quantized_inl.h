@@ -30,7 +30,10 @@ struct QuantizedDotKernels {
   // list, bytes of a whole matrix.
   static constexpr int64_t kAheadRows = 16;
   static constexpr int64_t kStreamBytes = 6 << 10;
-  // From this many tokens on it pays to unpack rows first.
+  // Whether Dot8 or Dot4 takes other bytes than are stored. From kUnpackTokens on it pays to unpack
+  // such rows first.
+  template <class W>
+  static constexpr bool kNeedUnpacking = W::kType != DType::kInt8 || V::kInt8Offset == 0;
   static constexpr int64_t kUnpackTokens = 32;
   // Rows of up to this many elements are unpacked once for many tokens: 4 of them take 64 KiB.
   static constexpr int64_t kMaxUnpacked = 16384;
@@ -314,9 +317,11 @@ struct QuantizedDotKernels {
     }
     constexpr int T = kDotTokens;
     const Fetching fetching{given, 4, bytes};
-    if (tokens >= kUnpackTokens && k <= kMaxUnpacked) {
-      done =
-          DotRowTiles<W, T, 4, true>(x, x_stride, tokens, rows, done, n, k, fetching, y, y_stride);
+    if constexpr (kNeedUnpacking<W>) {
+      if (tokens >= kUnpackTokens && k <= kMaxUnpacked) {
+        done = DotRowTiles<W, T, 4, true>(x, x_stride, tokens, rows, done, n, k, fetching, y,
+                                          y_stride);
+      }
     }
     done =
         DotRowTiles<W, T, 4, false>(x, x_stride, tokens, rows, done, n, k, fetching, y, y_stride);
