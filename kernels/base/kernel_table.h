@@ -75,7 +75,7 @@ struct KernelTable {
   const char* isa;  // "generic", "avx2", "avx512" or "avx512vnni"
 
   // out[i] = dot(x[0..k), rows[i][0..k)) for i in [0, n). Meanwhile fetches `ahead` rows, which
-  // will be needed soon, into the cache.
+  // will be needed soon, into the cache; without `ahead` (null), `rows` themselves.
   void (*dot_rows[kNumDTypes])(const void* x, int64_t k, const void* const* rows, int64_t n,
                                const void* const* ahead, int64_t num_ahead, float* out);
 

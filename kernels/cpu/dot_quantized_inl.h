@@ -334,7 +334,7 @@ struct QuantizedDotKernels {
     // In tiles of 8 rows, 4 and 1.
     Ahead given =
         AheadOf<W>(Fetcher(ahead, num_ahead, RowBytes(W::kType, k)), n / 8 + n % 8 / 4 + n % 4, k);
-    Dots<W, false>(x, 0, 1, rows, n, k, num_ahead > 0 ? &given : nullptr, out, n);
+    Dots<W, false>(x, 0, 1, rows, n, k, ahead != nullptr ? &given : nullptr, out, n);
     given.fetcher.Fetch(given.fetcher.lines());
   }
 

@@ -9,10 +9,14 @@
 namespace lacuna {
 namespace {
 
-// Bytes of `up` rows that a batch visits token by token before it goes on to the next rows, which
-// are fetched meanwhile. Both fit into a second-level cache many times: the first pass of each
-// layer has nobody to fetch it, so it should be short (bench/README.md).
-constexpr int64_t kPassBytes = 96 * 1024;
+// A batch visits `up` token by token in passes over some rows, while the next pass's rows are
+// fetched: long enough for each token to multiply about kPassRows rows at once, within these bytes.
+// Both passes fit into a second-level cache of 1 MiB; the first has nobody to fetch it, so it
+// should be short.
+constexpr int64_t kPassRows = 8;
+constexpr int64_t kMinPassBytes = 96 * 1024;
+constexpr int64_t kMaxPassBytes = 256 * 1024;
+
 // An underflowed sum can be -0, and adding the zero products of the dense path makes it +0. Adding
 // +0 last gives both paths +0.
 void MakeZerosPositive(float* y, int64_t tokens, int64_t stride, int64_t begin, int64_t end) {
@@ -282,9 +286,15 @@ void Ffn::DropZeros(int64_t tokens, FfnPath path) {
 
 void Ffn::DotLists(const RowMatrix& rows, int64_t tokens,
                    absl::FunctionRef<void(int64_t, const ActiveList&, int64_t, int64_t)> finish) {
-  const int64_t pass = tokens == 1 || rows.empty()
-                           ? neurons_
-                           : std::max<int64_t>(kPassBytes / RowBytes(rows.dtype, hidden_), kGrain);
+  int64_t pass = neurons_;
+  if (tokens > 1 && !rows.empty()) {
+    int64_t active = 0;
+    for (int64_t t = 0; t < tokens; ++t) active += lists_[t].size;
+    const int64_t bytes = RowBytes(rows.dtype, hidden_);
+    const int64_t all = static_cast<int64_t>(union_.size());
+    pass = std::clamp(kPassRows * tokens * all / std::max<int64_t>(active, 1),
+                      kMinPassBytes / bytes + 1, kMaxPassBytes / bytes + 1);
+  }
   pool_->ParallelFor(union_.size(), 1, [&](int64_t begin, int64_t end, int thread) {
     Scratch& s = scratch_[thread];
     std::fill(s.active.begin(), s.active.end(), -1);  // where in its list each token has come to
@@ -308,8 +318,9 @@ void Ffn::DotLists(const RowMatrix& rows, int64_t tokens,
         s.active[t] = to;
         if (!rows.empty()) {
           const int64_t share = num_ahead * t / tokens;
+          const void* const* const ahead = tokens == 1 ? nullptr : s.ahead.data() + share;
           kernels_->dot_rows[static_cast<int>(rows.dtype)](
-              x_.token(t), hidden_, s.rows.data(), to - from, s.ahead.data() + share,
+              x_.token(t), hidden_, s.rows.data(), to - from, ahead,
               num_ahead * (t + 1) / tokens - share, list.values + from);
         }
         finish(t, list, from, to);

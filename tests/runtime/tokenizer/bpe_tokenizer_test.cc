@@ -168,7 +168,7 @@ double Seconds(const std::function<void()>& work) {
 class LongTextTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(LongTextTest, AMegabyteTakesLessThanTwoSeconds) {
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   constexpr double kLimit = 30.0;
 #else
   constexpr double kLimit = 2.0;
