@@ -306,8 +306,11 @@ struct QuantizedDotKernels {
           first.Fetch(first.lines());
         }
         // One stream of memory is what AMD's prefetching follows best, while Intel's reads several
-        // streams faster than one (bench/README.md).
+        // streams faster than one (bench/README.md). As many rows of it at once as one register
+        // holds vectors: each vector's products wait for those of the row's last one.
         if (kContiguous) {
+          done = DotRowTiles<W, 1, W::kVectors, false>(x, x_stride, tokens, rows, done, n, k,
+                                                       fetching, y, y_stride);
           DotRowTiles<W, 1, 1, false>(x, x_stride, tokens, rows, done, n, k, fetching, y, y_stride);
           return;
         }
