@@ -127,7 +127,8 @@ absl::Status RunQuality(const Options& options) {
         same += std::max_element(a, a + vocab) - a == std::max_element(b, b + vocab) - b;
       }
     }
-    std::fprintf(stderr, "\r%ld of %ld tokens ", static_cast<long>(begin + window.size()),
+    std::fprintf(stderr, "\r%ld of %ld tokens ",
+                 static_cast<long>(std::min(begin + step, ids->size())),
                  static_cast<long>(ids->size()));
   }
   std::fputs("\n", stderr);
