@@ -37,7 +37,7 @@ class LiveMetricsTest(unittest.TestCase):
     def setUpClass(cls):
         # Some expressions are about a predictor.
         server = Server("--predictor=sketch", "--predictor_recall=0.999")
-        load(f"--server={server.address}", "--rate=10", "--duration=10m", "--max_tokens=24",
+        load(f"--server={server.address}", "--rate=4", "--duration=10m", "--max_tokens=24",
              "--prompt_tokens=48")
         cls.prometheus = Prometheus({
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
