@@ -299,7 +299,7 @@ struct AxpyKernels {
     } else if (tokens == 1) {
       const int64_t first = n < kAheadRows ? n : kAheadRows;
       Fetcher now = ColumnFetcher<W>(rows, first, cols, begin, end);
-      now.Fetch(now.lines());
+      now.FetchRest();
       Fetcher ahead = ColumnFetcher<W>(rows + first, n - first, cols, begin, end);
       return AxpyQuantized<W>(a, rows, n, cols, begin, end, &ahead, kPassRows + 1, y);
     }
@@ -349,7 +349,7 @@ struct AxpyKernels {
     const void* listed[kMaxListRows];
     ToByteOrder<W>(num_tokens, begin, end, y, y_stride);
     Fetcher now = ColumnFetcher<W>(rows, pass < num_rows ? pass : num_rows, cols, begin, end);
-    now.Fetch(now.lines());
+    now.FetchRest();
     for (int64_t first = 0; first < num_rows; first += pass) {
       const int64_t last = first + pass < num_rows ? first + pass : num_rows;
       int64_t steps = 1;

@@ -142,7 +142,7 @@ struct DotKernels {
   static void DotRows(const void* x, int64_t k, const void* const* rows, int64_t n,
                       const void* const* ahead, int64_t num_ahead, float* out) {
     Fetcher fetcher(ahead, num_ahead, k * static_cast<int64_t>(sizeof(W)));
-    fetcher.Fetch(fetcher.lines());
+    fetcher.FetchRest();
     Dots<W>(static_cast<const float*>(x), k, 1, rows, n, k, out, n);
   }
 

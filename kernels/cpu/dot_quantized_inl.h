@@ -303,7 +303,7 @@ struct QuantizedDotKernels {
         fetching = {given, kContiguous ? kStreamBytes / (bytes + 1) + 1 : kAheadRows, bytes};
         if (given == nullptr) {
           Fetcher first(rows, n < fetching.distance ? n : fetching.distance, bytes);
-          first.Fetch(first.lines());
+          first.FetchRest();
         }
         // One stream of memory is what AMD's prefetching follows best, while Intel's reads several
         // streams faster than one (bench/README.md). As many rows of it at once as one register
@@ -338,7 +338,7 @@ struct QuantizedDotKernels {
     Ahead given =
         AheadOf<W>(Fetcher(ahead, num_ahead, RowBytes(W::kType, k)), n / 8 + n % 8 / 4 + n % 4, k);
     Dots<W, false>(x, 0, 1, rows, n, k, ahead != nullptr ? &given : nullptr, out, n);
-    given.fetcher.Fetch(given.fetcher.lines());
+    given.fetcher.FetchRest();
   }
 
   template <class W>

@@ -148,6 +148,7 @@ class Fetcher {
 
   // Lines that are left.
   LACUNA_INLINE int64_t lines() const { return (end_ - rows_) * row_lines_ - line_; }
+  LACUNA_INLINE void FetchRest() { Fetch(lines()); }
   LACUNA_INLINE void Fetch(int64_t lines) {
     for (; lines > 0 && rows_ < end_; --lines) {
       const int64_t offset = line_ < lines_ ? offset_ : more_offset_;
