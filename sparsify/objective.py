@@ -6,9 +6,10 @@ it in any LLaMA-family model without changing the model.
 
 import torch
 from torch.nn import LinearCrossEntropyOptions
-from torch.nn.functional import kl_div, linear_cross_entropy, log_softmax
+from torch.nn.functional import cross_entropy, kl_div, linear_cross_entropy, log_softmax
 
 IGNORE = -100
+WHOLE_LOGITS = 1 << 26  # logits of a micro-batch that are computed at once, where that is faster
 
 
 class Objective(torch.nn.Module):
@@ -50,9 +51,13 @@ class Objective(torch.nn.Module):
         hidden = body(input_ids=x, use_cache=False).last_hidden_state.flatten(0, 1)
         l1, zeros = torch.stack(self._l1), torch.stack(self._zeros)
         y = y.flatten()
-        with torch.autocast(x.device.type, enabled=False):
-            weight = self.model.lm_head.weight
-            weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
+        device, head = x.device.type, self.model.lm_head
+        mixed = self.training and torch.is_autocast_enabled(device)
+        if self.teacher is None and mixed and len(y) * head.out_features <= WHOLE_LOGITS:
+            nll = cross_entropy(head(hidden).float(), y, reduction="sum", ignore_index=IGNORE)
+            return nll, nll.new_zeros(()), l1, zeros
+        with torch.autocast(device, enabled=False):
+            weight = head.weight.to(torch.promote_types(head.weight.dtype, torch.float32))
             hidden = hidden.to(weight.dtype)
             if self.teacher is None:
                 options = LinearCrossEntropyOptions() if torch.is_grad_enabled() else None

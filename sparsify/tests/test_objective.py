@@ -13,6 +13,16 @@ def batch(model, n=32, seed=1):
     return x, y
 
 
+def test_mixed_precision_changes_the_loss_by_rounding_only(model):
+    x, y = batch(model)
+    exact = Objective(model)(x, y)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = Objective(model)(x, y)[0]
+    mixed.backward()
+    assert mixed.dtype == torch.float32 and 0 < abs(mixed - exact) < 0.01 * exact
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
 def x1(model, layer, x):
     """x1 of a layer, recomputed from the layer's input."""
     seen = []
