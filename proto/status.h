@@ -29,6 +29,9 @@ absl::Status InvalidFields(const std::vector<FieldViolation>& violations);
 // The violations of a status; empty if it has none.
 std::vector<FieldViolation> FieldViolations(const absl::Status& status);
 
+// Advice to clients that were refused for load: steps take milliseconds, requests seconds.
+inline constexpr absl::Duration kRetryDelay = absl::Seconds(1);
+
 // `status` with a google.rpc.RetryInfo.
 absl::Status WithRetryAfter(absl::Status status, absl::Duration delay);
 std::optional<absl::Duration> RetryAfter(const absl::Status& status);

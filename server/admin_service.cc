@@ -19,12 +19,13 @@ namespace {
 void LogOutcome(const char* event, const std::string& model, const absl::Status& status,
                 const std::string& path = "") {
   nlohmann::ordered_json line;
-  if (status.code() != absl::StatusCode::kUnauthenticated && IsModelName(model)) {
+  const bool said = status.code() != absl::StatusCode::kUnauthenticated && IsModelName(model);
+  if (said) {
     line["model"] = model;
     if (!path.empty()) line["path"] = path.substr(0, PATH_MAX);
   }
   line["code"] = std::string(StatusCodeName(status.code()));
-  if (!status.ok()) line["message"] = std::string(status.message());
+  if (!status.ok() && said) line["message"] = std::string(status.message());
   Log(status.ok() ? LogLevel::kInfo : LogLevel::kWarning, event, line);
 }
 

@@ -9,15 +9,13 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "proto/status.h"
+#include "runtime/engine/engine.h"
 #include "server/chat_prompt.h"
 #include "server/logger.h"
 #include "server/response_builder.h"
 
 namespace lacuna {
 namespace {
-
-// Advice to clients that were refused for load: steps take milliseconds, requests seconds.
-constexpr absl::Duration kRetryDelay = absl::Seconds(1);
 
 uint64_t RandomNumber() {
   thread_local std::random_device device;
@@ -98,11 +96,10 @@ void OpenCalls::EndStalled(absl::Duration timeout) {
 std::string NewRequestId() { return absl::StrFormat("%016x", RandomNumber()); }
 
 RequestLimits LimitsOf(const ServiceContext& context, ModelHost& host) {
-  const ModelConfig& config = host.model().config();
   const EngineLoad load = host.scheduler().GetLoad();
   RequestLimits limits;
   limits.context = host.max_length();
-  limits.vocab_size = std::min(config.vocab_size, host.tokenizer().vocab_size());
+  limits.vocab_size = UsableVocabSize(host.model(), host.tokenizer());
   limits.default_max_tokens = context.default_max_tokens;
   // A token stands for at most the bytes of the longest piece, so longer text does not fit; text
   // that would only because a normalizer shrinks it, or merges unknown characters, is refused with
@@ -120,10 +117,9 @@ void GenerationCall::Begin(const v1::GenerateRequest& request) {
   context_->open_calls->Add(shared_from_this());
   absl::Status status = Admit(request);
   if (status.ok()) {
-    if (context_->workers->Run([self = shared_from_this()] { self->TokenizeAndSubmit(); })) return;
-    status = absl::ResourceExhaustedError("too many requests wait for the tokenizer");
+    status = context_->workers->Run([self = shared_from_this()] { self->TokenizeAndSubmit(); });
   }
-  Reject(std::move(status));
+  if (!status.ok()) Reject(std::move(status));
 }
 
 void GenerationCall::Reject(absl::Status status) {
@@ -138,16 +134,10 @@ void GenerationCall::Reject(absl::Status status) {
 }
 
 absl::Status GenerationCall::Admit(const v1::GenerateRequest& request) {
-  // Before anything else, so that the log has an id for whatever happens.
-  const bool in_message = !request.request_id().empty();
-  const std::string& id = in_message ? request.request_id() : metadata_.request_id;
-  const absl::Status id_status = CheckRequestId(in_message ? "request_id" : "x-request-id", id);
-  request_id_ = id_status.ok() ? id : NewRequestId();
-
   if (auto status = context_->authenticator->Check(metadata_.authorization); !status.ok()) {
     return status;
   }
-  if (!id_status.ok()) return id_status;
+  if (!metadata_.request_id_status.ok()) return metadata_.request_id_status;
   absl::StatusOr<ModelRegistry::Lease> model = context_->models->Find(request.model());
   if (!model.ok()) return model.status();
   model_ = *std::move(model);
@@ -204,7 +194,7 @@ void GenerationCall::TokenizeAndSubmit() {
   }
   if (aborted) return Reject(absl::CancelledError("no longer wanted"));
   GenerationRequest& request = validated_.request;
-  request.id = request_id_;
+  request.id = request_id();
   request.deadline = Clock::Real()->Now() + (metadata_.deadline - absl::Now());
   request.queue_deadline =
       Clock::Real()->Now() + validated_.queue_timeout - (absl::Now() - arrival_);
@@ -218,7 +208,7 @@ void GenerationCall::TokenizeAndSubmit() {
 
 v1::Started GenerationCall::MakeStarted() const {
   v1::Started started;
-  started.set_request_id(request_id_);
+  started.set_request_id(request_id());
   started.set_model(model_name_);
   started.set_seed(validated_.request.sampling.seed);
   *started.mutable_effective() = validated_.effective;
@@ -266,15 +256,15 @@ void GenerationCall::EndIfStalled(absl::Duration timeout) {
   // The watchdog calls this. It must not wait for an engine that is stuck with the lock: then it
   // could not report that.
   if (!mu_.TryLock()) return;
-  if (absl::Now() - write_started_ > timeout) EndStalled(timeout);
+  if (Clock::Real()->Now() - write_started_ > timeout) EndStalled(timeout);
   mu_.Unlock();
 }
 
 void GenerationCall::EndStalled(absl::Duration timeout) {
   if (status_.ok()) {  // else it is counted
     CountSlow();
-    const absl::Status slow = absl::ResourceExhaustedError(absl::StrCat(
-        "the client reads too slowly: a message waits for ", absl::FormatDuration(timeout)));
+    const absl::Status slow = WithRetryIfBusy(absl::ResourceExhaustedError(absl::StrCat(
+        "the client reads too slowly: a message waits for ", absl::FormatDuration(timeout))));
     End(slow);
     status_ = slow;  // also if all but the writing was done
   }
@@ -339,7 +329,7 @@ void GenerationCall::Record(bool sent) {
 }
 
 nlohmann::ordered_json GenerationCall::LogLine(absl::Duration duration) const {
-  nlohmann::ordered_json line = {{"request_id", request_id_},
+  nlohmann::ordered_json line = {{"request_id", request_id()},
                                  {"method", MethodName(method_)},
                                  {"model", model_name_},
                                  {"code", std::string(StatusCodeName(status_.code()))},

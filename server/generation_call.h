@@ -59,11 +59,16 @@ struct ServiceContext {
 
 RequestLimits LimitsOf(const ServiceContext& context, ModelHost& host);
 
-std::string NewRequestId();  // for calls that bring none
+std::string NewRequestId();  // for calls that bring none, or none that is fit
+
+// Metadata with which every answer carries the id of its call. If nothing but an error is
+// answered, it is among the trailers: clients and proxies repeat a call only if no headers came.
+inline constexpr char kRequestIdKey[] = "x-request-id";
 
 // What a call brought along besides its message.
 struct CallMetadata {
-  std::string request_id;                        // x-request-id, or a new one
+  std::string request_id;                        // fit to be logged
+  absl::Status request_id_status;                // what is wrong with the one that was sent
   std::string traceparent;                       // empty unless it is well-formed
   std::string authorization;                     // never logged
   absl::Time deadline = absl::InfiniteFuture();  // wall clock
@@ -112,7 +117,10 @@ class GenerationCall : public TokenSink, public std::enable_shared_from_this<Gen
   void AbortByClient();
 
   Mutex mu_;
-  // Kept by the transport: when the write in flight began; the infinite future if there is none.
+  const std::string& request_id() const { return metadata_.request_id; }
+
+  // Kept by the transport: when the write in flight began, by Clock::Real(); the infinite future if
+  // there is none.
   absl::Time write_started_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
 
  private:
@@ -134,7 +142,6 @@ class GenerationCall : public TokenSink, public std::enable_shared_from_this<Gen
   const Method method_;
   const CallMetadata metadata_;
   const absl::Time arrival_ = absl::Now();
-  std::string request_id_;
   std::string model_name_;  // empty until the model is found
   TrafficMetrics* traffic_ = nullptr;
 

@@ -15,9 +15,6 @@
 namespace lacuna {
 namespace {
 
-// What a gRPC client takes by default.
-constexpr size_t kMaxResponseBytes = 4 << 20;
-
 std::string MetadataValue(const grpc::CallbackServerContext& rpc, const char* key) {
   const auto it = rpc.client_metadata().find(key);
   return it == rpc.client_metadata().end() ? "" : std::string(it->second.data(), it->second.size());
@@ -34,22 +31,24 @@ bool IsTraceparent(const std::string& value) {
   return true;
 }
 
-CallMetadata ReadMetadata(const grpc::CallbackServerContext& rpc) {
+// What a Generate call brought along; its id is that of the message, or of the metadata, or a new
+// one.
+CallMetadata ReadMetadata(const grpc::CallbackServerContext& rpc,
+                          const v1::GenerateRequest& request) {
   CallMetadata metadata;
-  metadata.request_id = MetadataValue(rpc, "x-request-id");
   metadata.authorization = MetadataValue(rpc, "authorization");
   metadata.traceparent = MetadataValue(rpc, "traceparent");
   if (!IsTraceparent(metadata.traceparent)) metadata.traceparent.clear();
   metadata.deadline = absl::FromChrono(rpc.deadline());
-  return metadata;
-}
-
-// The metadata of a Generate call; echoes its request id.
-CallMetadata BeginGenerate(grpc::CallbackServerContext* rpc, const v1::GenerateRequest& request) {
-  CallMetadata metadata = ReadMetadata(*rpc);
-  if (metadata.request_id.empty()) metadata.request_id = NewRequestId();
-  const std::string& id = request.request_id().empty() ? metadata.request_id : request.request_id();
-  if (CheckRequestId("request_id", id).ok()) rpc->AddInitialMetadata("x-request-id", id);
+  const bool in_message = !request.request_id().empty();
+  metadata.request_id = in_message ? request.request_id() : MetadataValue(rpc, "x-request-id");
+  if (!metadata.request_id.empty()) {
+    metadata.request_id_status =
+        CheckRequestId(in_message ? "request_id" : "x-request-id", metadata.request_id);
+  }
+  if (metadata.request_id.empty() || !metadata.request_id_status.ok()) {
+    metadata.request_id = NewRequestId();
+  }
   return metadata;
 }
 
@@ -58,7 +57,8 @@ class SimpleCall {
  public:
   SimpleCall(const ServiceContext* context, Method method, grpc::CallbackServerContext* rpc,
              const std::string& model)
-      : method_(method),
+      : rpc_(rpc),
+        method_(method),
         traffic_(context->traffic->Get(context->models->Resolve(model))),
         reactor_(rpc->DefaultReactor()),
         allowed_(context->authenticator->Check(MetadataValue(*rpc, "authorization"))) {
@@ -71,20 +71,24 @@ class SimpleCall {
     return reactor_;
   }
   grpc::ServerUnaryReactor* reactor() const { return reactor_; }
+  bool IsCancelled() const { return rpc_->IsCancelled(); }
 
  private:
+  grpc::CallbackServerContext* const rpc_;
   const Method method_;
   TrafficMetrics* const traffic_;
   grpc::ServerUnaryReactor* const reactor_;
   const absl::Status allowed_;
 };
 
-// Runs `work` on `worker` and finishes `call` with what it returns.
+// Runs `work` on `worker` and finishes `call` with what it returns. Nothing is done for a client
+// that has gone, or whose deadline has passed, before its turn came.
 template <typename Work>
 grpc::ServerUnaryReactor* FinishOnWorker(WorkerPool* worker, SimpleCall call, Work work) {
-  if (worker->Run([call, work]() mutable { call.Finish(work()); })) return call.reactor();
-  return call.Finish(WithRetryAfter(
-      absl::ResourceExhaustedError("too many requests wait for the tokenizer"), absl::Seconds(1)));
+  absl::Status status = worker->Run([call, work]() mutable {
+    call.Finish(call.IsCancelled() ? absl::CancelledError("nobody waits for it") : work());
+  });
+  return status.ok() ? call.reactor() : call.Finish(std::move(status));
 }
 
 absl::Status Tokenize(const v1::TokenizeRequest& request, const ServiceContext& context,
@@ -104,17 +108,20 @@ absl::Status Tokenize(const v1::TokenizeRequest& request, const ServiceContext& 
                        ? EncodeMessages(host, "messages", FromProto(request.messages()), max_bytes)
                        : host.tokenizer().Encode(request.text(), add_special);
   if (!ids.ok()) return ids.status();
+  size_t bytes = 0;
   for (int32_t id : *ids) {
     response->add_token_ids(id);
+    if (bytes > kMaxMessageBytes) continue;
     response->add_pieces(TokenText(host.tokenizer(), id));
+    bytes += response->pieces().rbegin()->size();
   }
-  if (response->ByteSizeLong() > kMaxResponseBytes) response->clear_pieces();
+  if (response->ByteSizeLong() > kMaxMessageBytes) response->clear_pieces();
   return absl::OkStatus();
 }
 
 absl::Status TooMuchText() {
   return InvalidFields({{"token_ids", absl::StrCat("stand for more than the limit of ",
-                                                   kMaxResponseBytes, " bytes of text")}});
+                                                   kMaxMessageBytes, " bytes of text")}});
 }
 
 absl::Status Detokenize(const v1::DetokenizeRequest& request, const ModelHost& host,
@@ -127,12 +134,12 @@ absl::Status Detokenize(const v1::DetokenizeRequest& request, const ModelHost& h
                                                        ", the vocabulary has ", vocab_size)}});
     }
     bytes += host.tokenizer().TokenBytes(static_cast<int32_t>(id)).size();
-    if (bytes > kMaxResponseBytes) return TooMuchText();
+    if (bytes > kMaxMessageBytes) return TooMuchText();
   }
   const std::vector<int32_t> ids(request.token_ids().begin(), request.token_ids().end());
   auto text = host.tokenizer().Decode(ids);
   if (!text.ok()) return text.status();
-  if (text->size() > kMaxResponseBytes)
+  if (text->size() > kMaxMessageBytes)
     return TooMuchText();  // U+FFFD takes more than a broken byte
   response->set_text(*std::move(text));
   return absl::OkStatus();
@@ -143,12 +150,12 @@ absl::Status Detokenize(const v1::DetokenizeRequest& request, const ModelHost& h
 grpc::ServerUnaryReactor* GenerationService::Generate(grpc::CallbackServerContext* rpc,
                                                       const v1::GenerateRequest* request,
                                                       v1::GenerateResponse* response) {
-  return UnaryCall::Start(context_, rpc, BeginGenerate(rpc, *request), *request, response);
+  return UnaryCall::Start(context_, rpc, ReadMetadata(*rpc, *request), *request, response);
 }
 
 grpc::ServerWriteReactor<v1::GenerateStreamResponse>* GenerationService::GenerateStream(
     grpc::CallbackServerContext* rpc, const v1::GenerateRequest* request) {
-  return StreamingCall::Start(context_, rpc, BeginGenerate(rpc, *request), *request);
+  return StreamingCall::Start(context_, rpc, ReadMetadata(*rpc, *request), *request);
 }
 
 grpc::ServerUnaryReactor* GenerationService::Tokenize(grpc::CallbackServerContext* rpc,

@@ -4,6 +4,8 @@
 #include <limits>
 #include <utility>
 
+#include "runtime/engine/engine.h"
+
 namespace lacuna {
 
 int32_t KvCacheBlocks(const ModelConfig& config, DType kv_type, int64_t kv_cache_mb,
@@ -34,9 +36,7 @@ absl::StatusOr<std::unique_ptr<ModelHost>> ModelHost::Create(const std::string& 
                     host->model().AvailableBytes()));
   if (!cache.ok()) return cache.status();
   host->kv_cache_ = *std::move(cache);
-  // The last token of a sequence needs no place in the cache.
-  host->max_length_ = static_cast<int32_t>(std::min<int64_t>(
-      config.max_context, int64_t{host->kv_cache_->num_blocks()} * KvCache::kBlockSize + 1));
+  host->max_length_ = MaxSequenceLength(host->model(), *host->kv_cache_);
   const Tokenizer& tokenizer = host->tokenizer();
   for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
     host->longest_piece_bytes_ =

@@ -34,7 +34,7 @@ class ModelHost {
   }
   const std::vector<std::string>& warnings() const { return loaded_.warnings; }
   const ModelMetrics& metrics() const { return *metrics_; }
-  // Positions that a sequence can have, by the context and the KV cache.
+  // As MaxSequenceLength.
   int32_t max_length() const { return max_length_; }
   // Bytes of text that a token stands for, at most.
   int64_t longest_piece_bytes() const { return longest_piece_bytes_; }

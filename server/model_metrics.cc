@@ -58,6 +58,7 @@ ModelMetrics::ModelMetrics(Metrics* metrics, const std::string& model, const Mod
       union_density_(metrics->ffn_batch_union_density.Add({{"model", model}}, RatioBuckets())),
       audits_(metrics->sparse_audit.Add({{"model", model}})),
       audit_mismatches_(metrics->sparse_audit_argmax_mismatch.Add({{"model", model}})),
+      metrics_(metrics),
       model_(model),
       activation_(config.activation),
       neurons_per_token_(int64_t{config.num_layers} * config.ffn_size) {
@@ -73,12 +74,26 @@ ModelMetrics::ModelMetrics(Metrics* metrics, const std::string& model, const Mod
     vllm_running_ = &metrics->vllm_requests_running->Add(labels);
     vllm_waiting_ = &metrics->vllm_requests_waiting->Add(labels);
     vllm_kv_usage_ = &metrics->vllm_kv_cache_usage->Add(labels);
-    metrics->vllm_cache_config
-        ->Add({{"model_name", model},
-               {"block_size", absl::StrCat(KvCache::kBlockSize)},
-               {"num_gpu_blocks", absl::StrCat(kv_blocks)}})
-        .Set(1);
+    vllm_cache_config_ =
+        &metrics->vllm_cache_config->Add({{"model_name", model},
+                                          {"block_size", absl::StrCat(KvCache::kBlockSize)},
+                                          {"num_gpu_blocks", absl::StrCat(kv_blocks)}});
+    vllm_cache_config_->Set(1);
   }
+}
+
+ModelMetrics::~ModelMetrics() {
+  metrics_->requests_running.Remove(&running_);
+  metrics_->requests_waiting.Remove(&waiting_);
+  metrics_->queue_capacity.Remove(&queue_capacity_);
+  metrics_->running_capacity.Remove(&running_capacity_);
+  metrics_->kv_cache_usage.Remove(&kv_usage_);
+  metrics_->engine_last_step.Remove(&last_step_);
+  if (vllm_running_ == nullptr) return;
+  metrics_->vllm_requests_running->Remove(vllm_running_);
+  metrics_->vllm_requests_waiting->Remove(vllm_waiting_);
+  metrics_->vllm_kv_cache_usage->Remove(vllm_kv_usage_);
+  metrics_->vllm_cache_config->Remove(vllm_cache_config_);
 }
 
 void ModelMetrics::AddLayers(Metrics* metrics, const std::string& model, int32_t layers,

@@ -19,12 +19,13 @@ enum class StepPhase { kPrefill, kDecode, kMixed };
 inline constexpr int kNumStepPhases = 3;
 
 // Turns what one engine tells into Prometheus series of one model. All series exist from the
-// construction on.
+// construction on. Gauges go with the object; what counts stays, as rates need.
 class ModelMetrics : public EngineMetrics {
  public:
   // `metrics` must outlive this object.
   ModelMetrics(Metrics* metrics, const std::string& model, const ModelConfig& config,
                bool has_predictor, int32_t kv_blocks);
+  ~ModelMetrics() override;
 
   void OnStep(const StepReport& report) override;
   void OnScheduled(absl::Duration queue_time) override;
@@ -91,6 +92,9 @@ class ModelMetrics : public EngineMetrics {
   Gauge* vllm_waiting_ = nullptr;
   Gauge* vllm_kv_usage_ = nullptr;
 
+  Gauge* vllm_cache_config_ = nullptr;
+
+  Metrics* const metrics_;
   const std::string model_;
   const Activation activation_;
   const int64_t neurons_per_token_;

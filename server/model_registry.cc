@@ -43,13 +43,16 @@ void LogLoaded(const ModelHost& host, double seconds) {
 }  // namespace
 
 struct ModelRegistry::Model {
-  std::unique_ptr<ModelHost> host;  // null while it loads
+  std::unique_ptr<ModelHost> host;  // null while it loads, and when it is unloaded
+  bool unloaded = false;            // all but the entry itself is gone
   // Null while it loads or is unloaded. It does not own the host: when all copies are gone it
   // notifies `released`, which is what Unload waits for.
   Lease lease;
   // Announced while the server ran: requests without a name do not mean it before it is loaded.
   bool joining = false;
   std::shared_ptr<absl::Notification> released = std::make_shared<absl::Notification>();
+
+  bool loading() const { return host == nullptr && !unloaded; }
 };
 
 ModelRegistry::ModelRegistry(const ServerOptions& options, ModelLoader loader, Metrics* metrics,
@@ -120,8 +123,8 @@ absl::Status ModelRegistry::Unload(const std::string& name, absl::Duration timeo
           absl::StrCat("model '", name, "' is being loaded or unloaded"));
     }
     model = it->second;
+    metrics_->model_ready.Add({{"model", name}}).Set(0);
   }
-  metrics_->model_ready.Add({{"model", name}}).Set(0);
   model->host->scheduler().Drain();
   if (!model->host->scheduler().WaitIdle(deadline - absl::Now())) {
     return absl::DeadlineExceededError(
@@ -140,15 +143,24 @@ absl::Status ModelRegistry::Unload(const std::string& name, absl::Duration timeo
     model->lease.reset();
   }
   const bool released = model->released->WaitForNotificationWithTimeout(deadline - absl::Now());
-  MutexLock lock(&mu_);
-  if (!released) {
-    model->lease = lease.lock();  // null: released just now
-    if (model->lease != nullptr) {
-      return absl::DeadlineExceededError(absl::StrCat("model '", name, "' is still in use after ",
-                                                      absl::FormatDuration(timeout),
-                                                      "; it admits no new requests"));
+  std::unique_ptr<ModelHost> host;
+  {
+    MutexLock lock(&mu_);
+    if (!released) {
+      model->lease = lease.lock();  // null: released just now
+      if (model->lease != nullptr) {
+        return absl::DeadlineExceededError(absl::StrCat("model '", name, "' is still in use after ",
+                                                        absl::FormatDuration(timeout),
+                                                        "; it admits no new requests"));
+      }
     }
+    host = std::move(model->host);
+    model->unloaded = true;
   }
+  // Without the lock, as memory takes time to give back, but while the name is taken: a model that
+  // is loaded under it has series of the same labels.
+  host.reset();
+  MutexLock lock(&mu_);
   models_.erase(name);
   // Nobody misses a model that was unloaded on purpose.
   metrics_->model_ready.Remove(&metrics_->model_ready.Add({{"model", name}}));
@@ -172,7 +184,7 @@ absl::StatusOr<ModelRegistry::Lease> ModelRegistry::Find(const std::string& name
   if (lease == nullptr) {
     return WithRetryAfter(
         absl::UnavailableError(absl::StrCat(
-            "model '", it->first, it->second->host == nullptr ? "' is loading" : "' is unloaded")),
+            "model '", it->first, it->second->loading() ? "' is loading" : "' is unloaded")),
         kRetryWhileLoading);
   }
   return lease;
@@ -196,7 +208,7 @@ std::vector<ModelRegistry::Entry> ModelRegistry::List() const {
   MutexLock lock(&mu_);
   std::vector<Entry> entries;
   for (const auto& [name, model] : models_) {
-    if (model->host == nullptr || model->lease != nullptr) {
+    if (model->loading() || model->lease != nullptr) {
       entries.push_back({name, model->lease});
     }
   }
@@ -206,7 +218,7 @@ std::vector<ModelRegistry::Entry> ModelRegistry::List() const {
 bool ModelRegistry::IsLoading() const {
   MutexLock lock(&mu_);
   for (const auto& [name, model] : models_) {
-    if (model->host == nullptr) return true;
+    if (model->loading()) return true;
   }
   return false;
 }

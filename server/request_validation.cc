@@ -318,14 +318,13 @@ absl::Status CheckLogprobsFit(int32_t prompt_tokens, bool streams,
                               const v1::EffectiveParams& effective) {
   // An id, a float and a few bytes of text with their headers.
   static constexpr int64_t kLogprobBytes = 24;
-  static constexpr int64_t kMessageBytes = 4 << 20;
   const v1::OutputParams& output = effective.output();
   const auto check = [](const char* field, int64_t tokens, int64_t alternatives) {
     const int64_t bytes = tokens * (alternatives + 1) * kLogprobBytes;
-    if (bytes <= kMessageBytes) return absl::OkStatus();
+    if (bytes <= kMaxMessageBytes) return absl::OkStatus();
     return InvalidFields(
         {{field, absl::StrCat("makes about ", bytes, " bytes of ", tokens,
-                              " tokens, the limit of a message is ", kMessageBytes)}});
+                              " tokens, the limit of a message is ", kMaxMessageBytes)}});
   };
   if (output.has_prompt_logprobs()) {
     const absl::Status status =

@@ -14,6 +14,9 @@
 
 namespace lacuna {
 
+// The longest message in either direction: what gRPC takes by default, and the contract of the API.
+inline constexpr int64_t kMaxMessageBytes = 4 << 20;
+
 // What a request is checked against.
 struct RequestLimits {
   int32_t context = 0;     // positions, as many as the KV cache has room for

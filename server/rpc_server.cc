@@ -15,12 +15,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/logger.h"
+#include "server/request_validation.h"
 
 namespace lacuna {
 namespace {
 
-// The contract of the API.
-constexpr int kMaxReceiveBytes = 4 << 20;
 // Above this, gRPC drops new connections instead of growing.
 constexpr size_t kMemoryQuotaBytes = size_t{128} << 20;
 constexpr int kMaxMetadataBytes = 8 << 10;
@@ -139,7 +138,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
   grpc::EnableDefaultHealthCheckService(health);
   grpc::ServerBuilder builder;
   if (!options.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
-  builder.SetMaxReceiveMessageSize(kMaxReceiveBytes);
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetResourceQuota(grpc::ResourceQuota("lacuna").Resize(kMemoryQuotaBytes));
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);

@@ -24,17 +24,14 @@ constexpr absl::Duration kHurriedDrain = absl::Seconds(1);
 // How often a drain looks whether it has to hurry.
 constexpr absl::Duration kDrainSlice = absl::Milliseconds(50);
 
-// Waits until `done(slice)` says true, or `timeout` has passed; `done` waits for at most `slice`.
-bool WaitInSlices(absl::Duration timeout, const std::function<bool()>& hurry,
+// Waits until `done(slice)` says true, or `timeout` or `*hurried` has passed; `done` waits for at
+// most `slice`. `*hurried` is set as soon as `hurry()` says true.
+bool WaitInSlices(absl::Duration timeout, const std::function<bool()>& hurry, absl::Time* hurried,
                   const std::function<bool(absl::Duration)>& done) {
-  absl::Time deadline = absl::Now() + timeout;
-  bool hurried = false;
+  const absl::Time deadline = absl::Now() + timeout;
   for (;;) {
-    if (!hurried && hurry()) {
-      hurried = true;
-      deadline = std::min(deadline, absl::Now() + kHurriedDrain);
-    }
-    const absl::Duration left = deadline - absl::Now();
+    if (*hurried == absl::InfiniteFuture() && hurry()) *hurried = absl::Now() + kHurriedDrain;
+    const absl::Duration left = std::min(deadline, *hurried) - absl::Now();
     if (done(std::clamp(left, absl::ZeroDuration(), kDrainSlice))) return true;
     if (left <= absl::ZeroDuration()) return false;
   }
@@ -125,7 +122,8 @@ void Server::StartWatchdog() {
         for (const ModelRegistry::Entry& entry : models_.List()) {
           if (entry.lease == nullptr) continue;
           const EngineLoad load = entry.lease->scheduler().GetLoad();
-          engines.push_back({entry.name, load.running + load.waiting > 0, load.last_step});
+          engines.push_back(
+              {entry.name, load.running + load.waiting > 0, load.last_step, load.failed_steps});
         }
         return engines;
       },
@@ -173,14 +171,15 @@ int Server::Drain(const std::function<bool()>& hurry) {
       {{"lead_s", absl::ToDoubleSeconds(options_.drain_lead)},
        {"timeout_s", absl::ToDoubleSeconds(options_.drain_timeout)}});
   SetHealth(&Server::ready_, false);
-  WaitInSlices(options_.drain_lead, hurry, [](absl::Duration slice) {
+  absl::Time hurried = absl::InfiniteFuture();
+  WaitInSlices(options_.drain_lead, hurry, &hurried, [](absl::Duration slice) {
     absl::SleepFor(slice);
     return false;
   });
   models_.Drain();
   metrics_.draining.Add({}).Set(1);
   // Clients may still read what was generated faster than they read.
-  WaitInSlices(options_.drain_timeout, hurry, [this](absl::Duration slice) {
+  WaitInSlices(options_.drain_timeout, hurry, &hurried, [this](absl::Duration slice) {
     return models_.WaitIdle(slice) && open_calls_.WaitUntilNone(slice) == 0;
   });
   const int cut = open_calls_.AbortAll(absl::UnavailableError("the server stops"));

@@ -11,9 +11,9 @@
 #include "absl/time/time.h"
 #include "server/admin_service.h"
 #include "server/authenticator.h"
+#include "server/engine_watchdog.h"
 #include "server/generation_call.h"
 #include "server/generation_service.h"
-#include "server/health.h"
 #include "server/metrics.h"
 #include "server/model_registry.h"
 #include "server/options.h"
@@ -41,7 +41,8 @@ class Server {
   // Not ready any more; waits for the drain lead; refuses new requests; waits for running ones
   // until the drain timeout and then ends them with UNAVAILABLE; closes the listeners, but that of
   // the administrator if a model is still loading, which cannot be interrupted. `hurry` is
-  // asked now and then: once it says true at most one second is left.
+  // asked now and then: once it says true, requests have at most one second left. What is sent to
+  // clients that take it then has twice the flush timeout more.
   // Returns the number of requests that did not finish by themselves.
   int Drain(const std::function<bool()>& hurry);
 

@@ -2,8 +2,8 @@
 
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "proto/status.h"
+#include "runtime/engine/clock.h"
 
 namespace lacuna {
 
@@ -54,9 +54,12 @@ void StreamingCall::Pump() {
     writing_ = std::move(pending_.front());
     pending_.pop_front();
     pending_bytes_ -= static_cast<int64_t>(writing_.ByteSizeLong());
-    write_started_ = absl::Now();
+    write_started_ = Clock::Real()->Now();
+    if (!has_written_) rpc_->AddInitialMetadata(kRequestIdKey, request_id());
+    has_written_ = true;
     StartWrite(&writing_);
   } else if (end_) {
+    if (!has_written_) rpc_->AddTrailingMetadata(kRequestIdKey, request_id());
     Finish(ToGrpcStatus(end_status_));
   }
 }

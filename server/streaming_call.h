@@ -51,6 +51,7 @@ class StreamingCall final : public grpc::ServerWriteReactor<v1::GenerateStreamRe
   std::deque<v1::GenerateStreamResponse> pending_ ABSL_GUARDED_BY(mu_);
   int64_t pending_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   v1::GenerateStreamResponse writing_ ABSL_GUARDED_BY(mu_);  // must outlive the write
+  bool has_written_ ABSL_GUARDED_BY(mu_) = false;
   bool write_failed_ ABSL_GUARDED_BY(mu_) = false;
   bool end_ ABSL_GUARDED_BY(mu_) = false;  // EmitEnd was called
   absl::Status end_status_ ABSL_GUARDED_BY(mu_);

@@ -50,7 +50,7 @@ class TrafficMetrics {
   void OnStarted(Method method);
   // `finish_reason`: a FinishReasonName, or "none".
   void OnEnded(Method method, absl::StatusCode code, const char* finish_reason);
-  // A Generate call that was refused before any work was done for it; a RejectReason.
+  // A Generate call that was refused before the engine saw it; a RejectReason.
   void OnRejected(const char* reason);
   void OnCancelled(CallStage where);
   void OnSlowConsumer() { slow_consumer_.Increment(); }

@@ -2,8 +2,8 @@
 
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "proto/status.h"
+#include "runtime/engine/clock.h"
 
 namespace lacuna {
 
@@ -41,7 +41,12 @@ bool UnaryCall::EmitFinished(v1::Finished finished) {
 }
 
 void UnaryCall::EmitEnd(const absl::Status& status) {
-  write_started_ = absl::Now();
+  write_started_ = Clock::Real()->Now();
+  if (status.ok()) {
+    rpc_->AddInitialMetadata(kRequestIdKey, request_id());
+  } else {
+    rpc_->AddTrailingMetadata(kRequestIdKey, request_id());
+  }
   Finish(ToGrpcStatus(status));
 }
 

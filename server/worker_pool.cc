@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "proto/status.h"
+
 namespace lacuna {
 
 WorkerPool::WorkerPool(int threads, size_t max_pending) : max_pending_(max_pending) {
@@ -17,14 +20,19 @@ WorkerPool::~WorkerPool() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-bool WorkerPool::Run(std::function<void()> task) {
+absl::Status WorkerPool::Run(std::function<void()> task) {
   {
     MutexLock lock(&mu_);
-    if (pending_.size() >= max_pending_) return false;
+    if (pending_.size() >= max_pending_) {
+      return WithRetryAfter(
+          absl::ResourceExhaustedError(absl::StrCat(
+              pending_.size(), " requests wait for a worker, the limit is ", max_pending_)),
+          kRetryDelay);
+    }
     pending_.push_back(std::move(task));
   }
   changed_.NotifyOne();
-  return true;
+  return absl::OkStatus();
 }
 
 void WorkerPool::Loop() {

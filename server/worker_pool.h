@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "kernels/base/mutex.h"
 
 namespace lacuna {
@@ -21,8 +22,8 @@ class WorkerPool {
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  // False, and `task` is dropped, if too many wait.
-  [[nodiscard]] bool Run(std::function<void()> task);
+  // RESOURCE_EXHAUSTED, with advice when to try again, and `task` is dropped, if too many wait.
+  absl::Status Run(std::function<void()> task);
 
  private:
   void Loop();

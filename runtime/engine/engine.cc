@@ -25,6 +25,11 @@ int32_t UsableVocabSize(const Model& model, const Tokenizer& tokenizer) {
   return std::min(model.config().vocab_size, tokenizer.vocab_size());
 }
 
+int32_t MaxSequenceLength(const Model& model, const KvCache& cache) {
+  return static_cast<int32_t>(std::min<int64_t>(
+      model.config().max_context, int64_t{cache.num_blocks()} * KvCache::kBlockSize + 1));
+}
+
 Engine::Engine(const SchedulerOptions& options, Model* model, KvCache* cache,
                const Tokenizer* tokenizer, EngineMetrics* metrics, Clock* clock)
     : options_(options),
@@ -34,9 +39,7 @@ Engine::Engine(const SchedulerOptions& options, Model* model, KvCache* cache,
       metrics_(metrics),
       clock_(clock),
       vocab_size_(UsableVocabSize(*model, *tokenizer)),
-      // The last token is never computed, so it needs no place in the cache.
-      max_length_(static_cast<int32_t>(std::min<int64_t>(
-          model->config().max_context, int64_t{cache->num_blocks()} * KvCache::kBlockSize + 1))),
+      max_length_(MaxSequenceLength(*model, *cache)),
       allocator_(cache->num_blocks()),
       scratch_(options.pool != nullptr ? options.pool->threads() : 1) {
   for (const int32_t id : model->config().eos_ids) {
@@ -82,9 +85,11 @@ void Engine::Step() {
   }
   const absl::StatusOr<ForwardOutput> output = Compute(batch);
   if (output.ok()) {
+    failed_steps_ = 0;
     FinishStep(batch, *output, start);
     return;
   }
+  ++failed_steps_;
   const absl::Status status =
       absl::InternalError(absl::StrCat("model step failed: ", output.status().message()));
   for (const BatchEntry& entry : batch) End(entry.sequence->request->id, status);

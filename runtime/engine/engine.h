@@ -58,6 +58,8 @@ class Engine {
 
   // Sequences that have ended since the engine was made.
   int64_t ended_sequences() const { return ended_sequences_; }
+  // Steps in a row, up to the last one, that the model failed.
+  int32_t failed_steps() const { return failed_steps_; }
   int32_t running() const { return static_cast<int32_t>(running_.size()); }
   const BlockAllocator& allocator() const { return allocator_; }
 
@@ -120,10 +122,15 @@ class Engine {
   SequenceSet running_;
   std::vector<std::unique_ptr<ActiveRequest>> ended_;
   int64_t ended_sequences_ = 0;
+  int32_t failed_steps_ = 0;
 };
 
 // Ids that are valid for the model and the tokenizer alike: a model's table may be padded.
 int32_t UsableVocabSize(const Model& model, const Tokenizer& tokenizer);
+
+// Positions that a sequence can have, by the context and the KV cache. The last token of a sequence
+// is never computed, so it needs no place in the cache.
+int32_t MaxSequenceLength(const Model& model, const KvCache& cache);
 
 }  // namespace lacuna
 

@@ -17,6 +17,7 @@ struct EngineLoad {
   int32_t kv_blocks_used = 0;  // referenced by running sequences; cached-only blocks count as free
   int32_t kv_blocks_total = 0;
   bool draining = false;
+  int32_t failed_steps = 0;  // the last ones, in a row
   // Wall-clock end of the last step.
   absl::Time last_step = absl::InfinitePast();
 };
@@ -30,7 +31,7 @@ struct StepReport {
 };
 
 // What the engine tells about itself; the server turns it into Prometheus metrics. All calls come
-// from the engine thread (OnRejected from any thread) and must not block.
+// from the engine thread, or from one that makes or ends it, and must not block.
 class EngineMetrics {
  public:
   virtual ~EngineMetrics() = default;

@@ -267,6 +267,7 @@ void Scheduler::Impl::Publish() {
     ended_sequences_ = engine_.ended_sequences();
     load_.running = engine_.running();
     load_.kv_blocks_used = load_.kv_blocks_total - engine_.allocator().free_blocks();
+    load_.failed_steps = engine_.failed_steps();
     load_.last_step = absl::Now();
     load = Load();
   }

@@ -30,7 +30,7 @@ struct SchedulerOptions {
 using RequestId = uint64_t;  // made by the scheduler, never reused
 
 // Runs requests on one model with continuous batching: every step, the running sequences decode
-// one token and waiting prompts are prefilled in chunks, as BatchPlanner decides.
+// one token and waiting prompts are prefilled in chunks, as PlanStep decides.
 //
 // Thread-safe. All computing, and every call of a TokenSink, happens on the one engine thread.
 class Scheduler {

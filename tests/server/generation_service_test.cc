@@ -135,7 +135,18 @@ TEST(GenerateTest, RequestIdIsEchoedFromFieldOrMetadataOrMade) {
   EXPECT_EQ(id_of("field", "metadata"), "field");
   EXPECT_EQ(id_of("", "").size(), 16u);
 
+  // An error alone has no headers, or clients and proxies would not repeat the call.
+  grpc::ClientContext context;
   v1::GenerateRequest bad = MakeRequest("a", 1);
+  bad.set_request_id("field");
+  bad.mutable_sampling()->set_top_p(2);
+  v1::GenerateResponse response;
+  EXPECT_FALSE(stub->Generate(&context, bad, &response).ok());
+  EXPECT_TRUE(context.GetServerInitialMetadata().empty());
+  const auto trailer = context.GetServerTrailingMetadata().find("x-request-id");
+  ASSERT_NE(trailer, context.GetServerTrailingMetadata().end());
+  EXPECT_EQ(std::string(trailer->second.data(), trailer->second.size()), "field");
+
   bad.set_request_id(std::string(129, 'x'));
   EXPECT_EQ(FieldViolations(Generate(&test, bad))[0].field, "request_id");
 }

@@ -139,6 +139,15 @@ TEST(ModelMetricsTest, AliasesFollowTheirOriginalsOrAreAbsent) {
   EXPECT_THAT(Scrape(metrics), HasSubstr("vllm:kv_cache_usage_perc{model_name=\"m\"} 0.5"));
   EXPECT_THAT(Scrape(metrics), HasSubstr("num_gpu_blocks=\"10\""));
 
+  {
+    ModelMetrics other(&metrics, "other", TwoLayers(), /*has_predictor=*/false, 20);
+    EXPECT_THAT(Scrape(metrics), HasSubstr("num_gpu_blocks=\"20\""));
+  }
+  // Gauges of a model that was unloaded are gone; its counters are not.
+  EXPECT_THAT(Scrape(metrics), Not(HasSubstr("num_gpu_blocks=\"20\"")));
+  EXPECT_THAT(Scrape(metrics), Not(HasSubstr("lacuna_requests_running{model=\"other\"")));
+  EXPECT_THAT(Scrape(metrics), HasSubstr("lacuna_generation_tokens_total{model=\"other\"} 0"));
+
   Metrics without(/*vllm_aliases=*/false);
   ModelMetrics quiet(&without, "m", TwoLayers(), /*has_predictor=*/false, 10);
   quiet.OnLoad(load);

@@ -8,9 +8,10 @@
 #include <limits>
 
 #include "absl/synchronization/notification.h"
+#include "proto/status.h"
 #include "server/authenticator.h"
 #include "server/default_model.h"
-#include "server/health.h"
+#include "server/engine_watchdog.h"
 #include "server/logger.h"
 #include "server/model_host.h"
 #include "server/worker_pool.h"
@@ -54,6 +55,28 @@ TEST(StallDetectorTest, OnlyWorkWithoutProgressIsAStall) {
   EXPECT_FALSE(detector.IsStalled(true, next, start + absl::Hours(1) + absl::Seconds(12)));
 }
 
+TEST(EngineWatchdogTest, AnEngineWhoseStepsAllFailIsReported) {
+  std::atomic<int32_t> failed_steps = EngineWatchdog::kMostFailedSteps - 1;
+  std::atomic<int> probes = 0;
+  std::atomic<bool> alive = true;
+  absl::Notification probed_often, reported;
+  EngineWatchdog watchdog(
+      absl::Hours(1), absl::Milliseconds(1), [] {},
+      [&] {
+        if (++probes == 5) probed_often.Notify();
+        return std::vector<EngineProgress>{{"m", false, absl::UnixEpoch(), failed_steps}};
+      },
+      [&](bool now_alive) {
+        alive = now_alive;
+        reported.Notify();
+      });
+  probed_often.WaitForNotification();
+  EXPECT_TRUE(alive);
+  ++failed_steps;
+  reported.WaitForNotification();
+  EXPECT_FALSE(alive);
+}
+
 TEST(LoggerTest, ALineIsOneJsonObjectAndCannotBeForged) {
   testing::internal::CaptureStderr();
   Log(LogLevel::kWarning, "event", {{"id", "a\n{\"level\":\"error\"}\x1b[31m\x7f\xff"}});
@@ -72,14 +95,18 @@ TEST(WorkerPoolTest, RefusesBeyondItsBoundAndRunsWhatItTook) {
   {
     WorkerPool pool(1, /*max_pending=*/2);
     ASSERT_TRUE(pool.Run([&] {
-      started.Notify();
-      release.WaitForNotification();
-      ++ran;
-    }));
+                      started.Notify();
+                      release.WaitForNotification();
+                      ++ran;
+                    })
+                    .ok());
     started.WaitForNotification();
-    EXPECT_TRUE(pool.Run([&] { ++ran; }));
-    EXPECT_TRUE(pool.Run([&] { ++ran; }));
-    EXPECT_FALSE(pool.Run([&] { ++ran; }));
+    EXPECT_TRUE(pool.Run([&] { ++ran; }).ok());
+    EXPECT_TRUE(pool.Run([&] { ++ran; }).ok());
+    const absl::Status refused = pool.Run([&] { ++ran; });
+    EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_THAT(refused.message(), testing::HasSubstr("2 requests wait"));
+    EXPECT_EQ(RetryAfter(refused), absl::Seconds(1));
     release.Notify();
   }
   EXPECT_EQ(ran, 3);

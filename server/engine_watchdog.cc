@@ -1,9 +1,10 @@
-#include "server/health.h"
+#include "server/engine_watchdog.h"
 
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "runtime/engine/clock.h"
 #include "server/logger.h"
 
 namespace lacuna {
@@ -46,27 +47,32 @@ void EngineWatchdog::Loop() {
       if (stopping_) return;
     }
     sweep_();
-    const std::string stalled = StalledModel();
-    if (stalled.empty() == alive) continue;
-    alive = stalled.empty();
+    const std::optional<EngineProgress> stuck = FindStuck();
+    if (alive == !stuck.has_value()) continue;
+    alive = !stuck.has_value();
     if (alive) {
       Log(LogLevel::kInfo, "engine_moves_on");
     } else {
       Log(LogLevel::kError, "engine_stalled",
-          {{"model", stalled}, {"timeout_s", absl::ToDoubleSeconds(timeout_)}});
+          {{"model", stuck->model},
+           {"timeout_s", absl::ToDoubleSeconds(timeout_)},
+           {"failed_steps", stuck->failed_steps}});
     }
     report_(alive);
   }
 }
 
-std::string EngineWatchdog::StalledModel() {
-  const absl::Time now = absl::Now();
-  std::string stalled;
-  for (const EngineProgress& engine : probe_()) {
+std::optional<EngineProgress> EngineWatchdog::FindStuck() {
+  const absl::Time now = Clock::Real()->Now();
+  std::optional<EngineProgress> stuck;
+  for (EngineProgress& engine : probe_()) {
     StallDetector& detector = detectors_.try_emplace(engine.model, timeout_).first->second;
-    if (detector.IsStalled(engine.has_work, engine.last_step, now)) stalled = engine.model;
+    if (detector.IsStalled(engine.has_work, engine.last_step, now) ||
+        engine.failed_steps >= kMostFailedSteps) {
+      stuck = std::move(engine);
+    }
   }
-  return stalled;
+  return stuck;
 }
 
 }  // namespace lacuna

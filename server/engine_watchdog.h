@@ -1,8 +1,10 @@
-#ifndef LACUNA_SERVER_HEALTH_H_
-#define LACUNA_SERVER_HEALTH_H_
+#ifndef LACUNA_SERVER_ENGINE_WATCHDOG_H_
+#define LACUNA_SERVER_ENGINE_WATCHDOG_H_
 
+#include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -35,12 +37,17 @@ struct EngineProgress {
   std::string model;
   bool has_work = false;
   absl::Time last_step;
+  int32_t failed_steps = 0;  // the last ones, in a row
 };
 
 // Looks at the engines on a timer and reports when "all move on" becomes "one is stuck", or back;
-// and runs a sweep for whatever else may hang.
+// and runs a sweep for whatever else may hang. Stuck is also one whose steps all fail, as they do
+// once a GPU has failed: only a new process can use that again.
 class EngineWatchdog {
  public:
+  // Failed steps in a row from which on an engine counts as stuck.
+  static constexpr int32_t kMostFailedSteps = 3;
+
   // Every `interval`, `sweep` is called and `probe` lists the engines; `report` gets true (alive)
   // or false, only on a change; at the start all is alive. All are called by the watchdog's thread.
   EngineWatchdog(absl::Duration timeout, absl::Duration interval, std::function<void()> sweep,
@@ -52,8 +59,7 @@ class EngineWatchdog {
 
  private:
   void Loop();
-  // One that is stalled; empty if none is.
-  std::string StalledModel();
+  std::optional<EngineProgress> FindStuck();
 
   const absl::Duration timeout_;
   const absl::Duration interval_;
@@ -69,4 +75,4 @@ class EngineWatchdog {
 
 }  // namespace lacuna
 
-#endif  // LACUNA_SERVER_HEALTH_H_
+#endif  // LACUNA_SERVER_ENGINE_WATCHDOG_H_
