@@ -23,7 +23,8 @@ namespace {
 
 constexpr char kDescription[] =
     "Measures prefill and decode of one model, without a server.\n"
-    "Prints one JSON object per FFN mode; with several modes their repeats are interleaved, so\n"
+    "Prints a table, or JSON, of each FFN mode and batch size; with several modes their repeats "
+    "are interleaved, so\n"
     "that ratios between them hold on a noisy machine.\n\n"
     "  lacuna-bench --synthetic=minicpm-s-1b --ffn=dense,sparse\n"
     "  lacuna-bench --model=models/lacuna-novels-3m --batch=8 --json\n";
@@ -177,7 +178,9 @@ absl::StatusOr<std::vector<FfnMode>> ParseModes(const std::string& text) {
     const auto known = {FfnMode::kAuto, FfnMode::kDense, FfnMode::kSparse};
     const auto it = std::find_if(known.begin(), known.end(),
                                  [&](FfnMode mode) { return name == FfnModeName(mode); });
-    if (it == known.end()) return absl::InvalidArgumentError("--ffn: want auto, dense or sparse");
+    if (it == known.end())
+      return absl::InvalidArgumentError(
+          absl::StrCat("--ffn: ", name, ", want auto, dense or sparse"));
     modes.push_back(*it);
   }
   return modes;
@@ -300,7 +303,7 @@ int Main(int argc, char** argv) {
   app.add_option("--repeat", options.repeat, "Timed rounds, after one that warms up")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
-  app.add_flag("--json", options.json, "One JSON object per FFN mode");
+  app.add_flag("--json", options.json, "One JSON object per FFN mode and batch size");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -8,8 +8,8 @@
 
 namespace lacuna {
 
-// `text` with control characters other than newline and tab replaced by '?': what a server sends
-// must not drive the terminal.
+// UTF-8 `text` with control characters other than newline and tab replaced by '?': what a server
+// sends must not drive the terminal.
 std::string PrintableText(absl::string_view text);
 
 // The error as text for people, without a final newline: code name and message, then one indented

@@ -113,7 +113,9 @@ v1::GenerateRequest LoadRunner::MakeRequest(const Arrival& arrival) const {
   }
   std::seed_seq seed{options_.arrivals.seed, arrival.index};
   std::mt19937 random(seed);
-  std::uniform_int_distribution<uint32_t> id(0, std::max(model_.vocab_size(), 1u) - 1);
+  // The rest of the embeddings is padding; a server that does not say has none.
+  const uint32_t usable = model_.tokenizer_ids() > 0 ? model_.tokenizer_ids() : model_.vocab_size();
+  std::uniform_int_distribution<uint32_t> id(0, std::max(usable, 1u) - 1);
   auto* ids = request.mutable_token_ids()->mutable_ids();
   ids->Add(model_.bos_token_id());
   while (static_cast<uint32_t>(ids->size()) < lengths.prompt_tokens) ids->Add(id(random));

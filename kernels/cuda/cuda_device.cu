@@ -56,7 +56,6 @@ absl::StatusOr<CudaDeviceInfo> GetCudaDeviceInfo() {
   info.multiprocessors = properties.multiProcessorCount;
   info.memory_bytes = static_cast<int64_t>(total);
   info.free_bytes = static_cast<int64_t>(free);
-  info.l2_bytes = properties.l2CacheSize;
   return info;
 }
 

@@ -24,7 +24,6 @@ struct CudaDeviceInfo {
   int multiprocessors = 0;
   int64_t memory_bytes = 0;
   int64_t free_bytes = 0;
-  int64_t l2_bytes = 0;
 };
 
 // About the calling thread's GPU.

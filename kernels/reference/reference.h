@@ -36,7 +36,7 @@ std::vector<double> LayerNorm(const float* x, const float* weight, const float* 
 std::vector<double> Rope(const float* x, const float* cos, const float* sin, int64_t heads,
                          int64_t head_dim);
 
-// [group, head_dim]; leaves args.out and args.scores alone.
+// [group, head_dim]; leaves args.out and args.scratch alone.
 std::vector<double> Attention(const AttentionArgs& args);
 
 }  // namespace lacuna::reference

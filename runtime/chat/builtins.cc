@@ -85,6 +85,7 @@ void AppendJson(const Value& value, std::string* out, bool* marked, Context* con
     *out += '{';
     for (size_t i = 0; i < dict->size(); ++i) {
       if (i > 0) *out += ", ";
+      context->Spend((*dict)[i].first.size());
       AppendJsonString((*dict)[i].first, out);
       *out += ": ";
       AppendJson((*dict)[i].second, out, marked, context);
@@ -141,6 +142,8 @@ bool Equal(const Value& a, const Value& b, Context* context) {
   if (a.dict() != nullptr && b.dict() != nullptr) {
     return a.dict()->size() == b.dict()->size() &&
            std::all_of(a.dict()->begin(), a.dict()->end(), [&](const auto& item) {
+             context->Spend(b.dict()->size());
+             if (!context->ok()) return false;
              const Value* other = Find(*b.dict(), item.first);
              return other != nullptr && Equal(item.second, *other, context);
            });
@@ -160,6 +163,7 @@ bool Contains(const Value& container, const Value& item, Context* context) {
                        [&](const Value& v) { return Equal(v, item, context); });
   }
   if (const Dict* dict = container.dict()) {
+    context->Spend(dict->size());
     return item.text() != nullptr && Find(*dict, item.text()->bytes()) != nullptr;
   }
   if (!container.is_undefined()) {
@@ -207,6 +211,7 @@ Value Slice(const Value& object, const Value& begin, const Value& end, const Val
 
 Value Item(const Value& object, const Value& key, Context* context) {
   if (const Dict* dict = object.dict(); dict != nullptr && key.text() != nullptr) {
+    context->Spend(dict->size());
     const Value* value = Find(*dict, key.text()->bytes());
     return value == nullptr ? Value() : *value;
   }

@@ -61,7 +61,8 @@ absl::StatusOr<ChatPrompt> ChatTemplate::Render(const std::vector<ChatMessage>& 
   jinja::List list;
   for (const ChatMessage& message : messages) {
     if (!IsValidUtf8(message.content)) {
-      return absl::InvalidArgumentError("a message is not valid UTF-8");
+      return absl::InvalidArgumentError(
+          absl::StrCat("message ", list.size(), " is not valid UTF-8"));
     }
     bytes += message.content.size();
     list.push_back(

@@ -112,6 +112,7 @@ class Evaluator {
       context_.Spend(list->size() * sizeof(Value));
       if (context_.ok()) items = *list;
     } else if (const Dict* dict = value.dict()) {
+      context_.Spend(dict->size() * sizeof(Value));
       for (const auto& [key, unused] : *dict) items.push_back(Value::Of(key));
     } else if (const Text* text = value.text()) {
       const std::vector<size_t> offsets = CharOffsets(text->bytes());

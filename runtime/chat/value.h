@@ -57,20 +57,22 @@ struct Namespace {
   std::map<std::string, Value> members;
 };
 
-// A value of a template. Lists and dictionaries are shared and never change.
+// A value of a template. Texts, lists and dictionaries are shared and never change.
 class Value {
  public:
-  using Variant = std::variant<Undefined, None, bool, int64_t, Text, std::shared_ptr<const List>,
-                               std::shared_ptr<const Dict>, std::shared_ptr<Namespace>, Function>;
+  using Variant = std::variant<Undefined, None, bool, int64_t, std::shared_ptr<const Text>,
+                               std::shared_ptr<const List>, std::shared_ptr<const Dict>,
+                               std::shared_ptr<Namespace>, Function>;
 
   Value() = default;                                        // undefined
   Value(Variant variant) : variant_(std::move(variant)) {}  // NOLINT: all are values
+  Value(Text text) : variant_(std::make_shared<const Text>(std::move(text))) {}  // NOLINT
   static Value Of(std::string_view text) { return Value(Text(text)); }
   static Value Of(List list);
   static Value Of(Dict dict);
 
   // Null if it is something else.
-  const Text* text() const { return std::get_if<Text>(&variant_); }
+  const Text* text() const { return Pointee<std::shared_ptr<const Text>>(); }
   const bool* boolean() const { return std::get_if<bool>(&variant_); }
   const int64_t* integer() const { return std::get_if<int64_t>(&variant_); }
   const Function* function() const { return std::get_if<Function>(&variant_); }

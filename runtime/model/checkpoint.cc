@@ -15,6 +15,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/utf8.h"
 #include "runtime/model/float_bits.h"
+#include "runtime/model/safetensors.h"
 
 namespace lacuna {
 namespace {

@@ -11,7 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/base/quantized_row.h"
-#include "runtime/model/safetensors.h"
+#include "runtime/model/tensor_info.h"
 
 namespace lacuna {
 

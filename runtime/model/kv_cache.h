@@ -19,7 +19,7 @@ class KvCache {
  public:
   static constexpr int32_t kBlockSize = 16;
 
-  // Of keys and values beside weights of a type: bf16 beside int8 and int4, else f32.
+  // Of keys and values beside weights of a type, on the CPU: bf16 beside int8 and int4, else f32.
   static DType TypeBeside(DType weights);
   // Bytes that one block takes over all layers, keys and values. `type`: kF32 or kBf16.
   static int64_t BytesPerBlock(const ModelConfig& config, DType type);

@@ -55,17 +55,18 @@ struct LoadedModel {
 };
 
 // The first half of LoadModel: checks what can be checked of all files before it takes memory for
-// weights. INVALID_ARGUMENT or NOT_FOUND or DATA_LOSS (what is wrong in which file), UNIMPLEMENTED
-// (architecture, format, weights or device that this build does not run), RESOURCE_EXHAUSTED
-// (memory), UNAVAILABLE (a GPU).
+// weights. INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED or DATA_LOSS (what is wrong in which
+// file), UNIMPLEMENTED (architecture or format).
 absl::StatusOr<ModelFiles> OpenModel(const LoadOptions& options);
 
 // Errors as above and below.
 absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options);
 
 // The second half of LoadModel: reads weights from any source and makes the model, without a
-// tokenizer. Of `options`, all but `path` count, and the environment variable LACUNA_ISA. Errors as
-// above.
+// tokenizer. Of `options`, all but `path` and `activation` count, and the environment variable
+// LACUNA_ISA. Errors as above, and UNIMPLEMENTED (weights or device that this build does not run),
+// RESOURCE_EXHAUSTED (memory), UNAVAILABLE (a GPU), FAILED_PRECONDITION (LACUNA_ISA names what this
+// CPU lacks).
 absl::StatusOr<LoadedModel> BuildModel(const ModelConfig& config, const WeightSource& source,
                                        const LoadOptions& options);
 

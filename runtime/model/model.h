@@ -79,11 +79,11 @@ struct ModelFacts {
   int64_t step_weight_bytes = 0;  // that one dense decode step reads
   int64_t ffn_weight_bytes = 0;   // of those, the FFNs'
   std::string weights;            // "f32", "bf16", "int8", "int4"
-  DType kv_type = DType::kF32;    // of keys and values: bf16 beside int8 and int4 weights
+  DType kv_type = DType::kF32;    // of keys and values
   bool has_predictor = false;     // leaves out part of the gate in FfnMode::kAuto
   std::string device;             // "cpu", "cuda:0"
   std::string isa;                // "avx512vnni", "sm_90"
-  int threads = 0;
+  int threads = 0;                // that a pass computes with; 0 on a GPU
 };
 
 // A language model that computes logits. The weights are immutable; Forward uses scratch memory of

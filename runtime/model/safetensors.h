@@ -6,29 +6,14 @@
 #include <memory>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "runtime/base/file.h"
+#include "runtime/model/tensor_info.h"
 
 namespace lacuna {
-
-// kQuantized: blocks of a GGUF file. kOther: a type of the format that this build lists but does
-// not read.
-enum class StoredType : uint8_t { kF32, kF16, kBf16, kQuantized, kOther };
-
-// One tensor of a file; offsets are already checked against the file.
-struct TensorInfo {
-  std::string name;
-  StoredType type = StoredType::kOther;
-  const char* dtype = "";      // as the file spells it, "BF16" or "I64"; static storage
-  std::vector<int64_t> shape;  // each > 0; empty for a scalar
-  int64_t offset = 0;          // bytes from the start of the file
-  int64_t bytes = 0;           // product(shape) * size of type
-  bool transposed = false;     // stored with rows and columns exchanged; so is `shape`
-};
 
 // One safetensors file. The header is validated completely before anything is used: length,
 // UTF-8 JSON of bounded depth, no duplicate names, known types, products without overflow, ranges

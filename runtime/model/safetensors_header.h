@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "runtime/model/safetensors.h"
+#include "runtime/model/tensor_info.h"
 
 namespace lacuna {
 

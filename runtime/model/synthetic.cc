@@ -151,7 +151,8 @@ class SyntheticSource : public WeightSource {
       case Tensor::kDown:
         return fill(config_.ffn_size, hidden, constant(small));
       default:
-        return absl::InternalError("no synthetic model has such a tensor");
+        return absl::InternalError(
+            absl::StrCat("no synthetic model has tensor ", static_cast<int>(tensor)));
     }
   }
 

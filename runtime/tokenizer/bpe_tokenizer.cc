@@ -78,6 +78,7 @@ class BpeTokenizer : public Tokenizer {
       const absl::Status status = EncodeText(text.substr(range.begin, range.end - range.begin),
                                              /*at_start=*/range.begin == 0, &ids);
       if (!status.ok()) return status;
+      if (absl::Status grown = CheckGrowth(text.size(), ids.size()); !grown.ok()) return grown;
     }
     return ids;
   }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/file.h"
@@ -31,16 +32,16 @@ void ApplyConfig(const TokenizerConfig& config, BpeTokenizerSpec* spec) {
     const auto it = vocab.find(token);
     return it == vocab.end() ? -1 : it->second;
   };
+  absl::flat_hash_set<int32_t> special_ids;
   for (const std::string& special : config.special_tokens) {
     const int32_t id = find(special);
     if (id < 0) continue;  // named in the configuration only
     if (ids.emplace(special, id).second) {
       spec->added_tokens.push_back({.content = special, .id = id});
     }
-    for (AddedToken& token : spec->added_tokens) {
-      if (token.id == id) token.special = true;
-    }
+    special_ids.insert(id);
   }
+  for (AddedToken& token : spec->added_tokens) token.special |= special_ids.contains(token.id);
   spec->bos_id = find(config.bos_token);
   spec->eos_id = find(config.eos_token);
   if (!config.add_bos_token.has_value() || spec->bos_id < 0) return;
@@ -105,8 +106,13 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& mode
   if (!config.ok()) return config.status();
   const std::string model = model_directory + "/tokenizer.model";
   const std::string json = model_directory + "/tokenizer.json";
+  absl::flat_hash_set<std::string> control(config->special_tokens.begin(),
+                                           config->special_tokens.end());
+  for (const AddedToken& token : config->added_tokens) {
+    if (token.special) control.insert(token.content);
+  }
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
-      LoadSentencePieceTokenizer(model, config->add_bos_token.value_or(true));
+      LoadSentencePieceTokenizer(model, config->add_bos_token.value_or(true), control);
   if (tokenizer.ok()) {
     const AddedToken* beyond = FirstBeyond(*config, (*tokenizer)->vocab_size());
     if (beyond == nullptr) return tokenizer;

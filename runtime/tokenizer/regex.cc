@@ -150,6 +150,13 @@ std::string ErrorText(int error) {
   return text;
 }
 
+// Of the processor, by this thread.
+double ThreadSeconds() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
 }  // namespace
 
 struct Regex::Code {
@@ -199,13 +206,22 @@ absl::StatusOr<Regex> Regex::Literal(std::string_view text) {
   return Compile(escaped);
 }
 
-absl::StatusOr<std::vector<ByteRange>> Regex::FindAll(std::string_view text) const {
+absl::StatusOr<std::vector<ByteRange>> Regex::FindAll(std::string_view text,
+                                                      double max_seconds) const {
   const std::unique_ptr<pcre2_match_data, MatchDataDeleter> data(
       pcre2_match_data_create_from_pattern(code_->code, nullptr));
   const PCRE2_SIZE* const found = pcre2_get_ovector_pointer(data.get());
   std::vector<ByteRange> matches;
+  constexpr size_t kMatchesBetweenLooks = 64;
+  const double start = ThreadSeconds();
   size_t at = 0;
   while (at <= text.size()) {
+    if (matches.size() % kMatchesBetweenLooks == kMatchesBetweenLooks - 1 &&
+        ThreadSeconds() - start > max_seconds) {
+      return absl::InvalidArgumentError(absl::StrCat("the tokenizer's pattern gave up at byte ", at,
+                                                     " of ", text.size(), " after ", max_seconds,
+                                                     " s"));
+    }
     const auto match = [&](uint32_t options) {
       return pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
                          options | PCRE2_NO_UTF_CHECK, data.get(), code_->limits);
@@ -215,8 +231,8 @@ absl::StatusOr<std::vector<ByteRange>> Regex::FindAll(std::string_view text) con
     if (result == PCRE2_ERROR_JIT_STACKLIMIT) result = match(PCRE2_NO_JIT);
     if (result == PCRE2_ERROR_NOMATCH) break;
     if (result < 0) {
-      return absl::ResourceExhaustedError(absl::StrCat("the tokenizer's pattern gave up at byte ",
-                                                       at, " of the text: ", ErrorText(result)));
+      return absl::InvalidArgumentError(absl::StrCat("the tokenizer's pattern gave up at byte ", at,
+                                                     " of the text: ", ErrorText(result)));
     }
     matches.push_back({found[0], found[1]});
     at = found[1];

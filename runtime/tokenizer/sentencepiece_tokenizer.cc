@@ -82,9 +82,10 @@ class SentencePieceTokenizer : public Tokenizer {
     if (!IsValidUtf8(text)) return absl::InvalidArgumentError("the text is not valid UTF-8");
     std::vector<int32_t> ids;
     if (add_special && add_bos_ && model_.bos_id >= 0) ids.push_back(model_.bos_id);
-    const std::string normalized = normalizer_->Normalize(text);
+    const absl::StatusOr<std::string> normalized = normalizer_->Normalize(text);
+    if (!normalized.ok()) return normalized.status();
     bool after_unknown = false;
-    for (const Segment& segment : segmenter_->Cut(normalized)) {
+    for (const Segment& segment : segmenter_->Cut(*normalized)) {
       const bool unknown = segment.id == model_.unk_id;
       if (unknown && model_.byte_fallback) {
         for (const char c : segment.text) {
@@ -170,15 +171,23 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeSentencePieceTokenizer(SentencePi
   return tokenizer;
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> LoadSentencePieceTokenizer(const std::string& path,
-                                                                      bool add_bos) {
-  absl::StatusOr<std::string> contents = ReadFile(path, kMaxSentencePieceFile);
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadSentencePieceTokenizer(
+    const std::string& path, bool add_bos, const absl::flat_hash_set<std::string>& control) {
+  const absl::StatusOr<std::string> contents = ReadFile(path, kMaxSentencePieceFile);
   if (!contents.ok()) return contents.status();
+  const auto named = [&path](const absl::Status& status) {
+    return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+  };
+  absl::StatusOr<SentencePieceModel> model = ParseSentencePieceModel(*contents);
+  if (!model.ok()) return named(model.status());
+  for (Piece& piece : model->pieces) {
+    const bool spelt = piece.type == PieceType::kNormal || piece.type == PieceType::kUserDefined;
+    if (spelt && control.contains(piece.text)) piece.type = PieceType::kControl;
+  }
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
-      MakeSentencePieceTokenizer(*contents, add_bos);
-  if (tokenizer.ok()) return tokenizer;
-  return absl::Status(tokenizer.status().code(),
-                      absl::StrCat(path, ": ", tokenizer.status().message()));
+      MakeSentencePieceTokenizer(*std::move(model), add_bos);
+  if (!tokenizer.ok()) return named(tokenizer.status());
+  return tokenizer;
 }
 
 }  // namespace lacuna

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "runtime/tokenizer/sentencepiece_model.h"
 #include "runtime/tokenizer/tokenizer.h"
@@ -24,9 +25,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeSentencePieceTokenizer(std::strin
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeSentencePieceTokenizer(SentencePieceModel model,
                                                                       bool add_bos = true);
 
-// The same from a file; messages name it.
-absl::StatusOr<std::unique_ptr<Tokenizer>> LoadSentencePieceTokenizer(const std::string& path,
-                                                                      bool add_bos = true);
+// The same from a file; messages name it. Pieces called as one of `control` are control tokens,
+// whatever the file says: what other files of the model call special is spelt by nobody's text.
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadSentencePieceTokenizer(
+    const std::string& path, bool add_bos = true,
+    const absl::flat_hash_set<std::string>& control = {});
 
 }  // namespace lacuna
 

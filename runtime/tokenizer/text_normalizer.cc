@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/utf8.h"
+#include "runtime/tokenizer/growth.h"
 
 namespace lacuna {
 namespace {
@@ -118,7 +119,8 @@ std::string_view TextNormalizer::NormalizePrefix(std::string_view text, size_t* 
   return length > 0 ? text.substr(0, *consumed) : kReplacementCharacter;
 }
 
-std::string TextNormalizer::Normalize(std::string_view text) const {
+absl::StatusOr<std::string> TextNormalizer::Normalize(std::string_view text) const {
+  const size_t size = text.size();
   size_t consumed = 0;
   if (remove_extra_whitespaces_) {
     while (!text.empty() && NormalizePrefix(text, &consumed) == " ") text.remove_prefix(consumed);
@@ -139,6 +141,7 @@ std::string TextNormalizer::Normalize(std::string_view text) const {
         out += c;
       }
     }
+    if (absl::Status status = CheckGrowth(size, out.size()); !status.ok()) return status;
     if (!part.empty()) skip_spaces = remove_extra_whitespaces_ && part.back() == ' ';
   }
   if (remove_extra_whitespaces_) {

@@ -27,8 +27,8 @@ class TextNormalizer {
   static absl::StatusOr<TextNormalizer> Create(const SentencePieceModel& model,
                                                const PrefixIndex* user_defined);
 
-  // `text` is UTF-8. A few bytes may become up to kMaxReplacement.
-  std::string Normalize(std::string_view text) const;
+  // `text` is UTF-8. Errors as of CheckGrowth.
+  absl::StatusOr<std::string> Normalize(std::string_view text) const;
 
  private:
   TextNormalizer() = default;

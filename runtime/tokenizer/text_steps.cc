@@ -118,16 +118,11 @@ NormalizeStep ReplaceStep(Regex pattern, std::string replacement) {
 
 absl::StatusOr<std::string> Normalize(const std::vector<NormalizeStep>& steps,
                                       std::string_view text) {
-  constexpr size_t kSmall = 4096;  // bytes that any text may become
   absl::StatusOr<std::string> out = std::string(text);
   for (const NormalizeStep& step : steps) {
     out = step(*std::move(out));
     if (!out.ok()) return out;
-    if (out->size() > kSmall + kMaxGrowth * text.size()) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("the tokenizer's normalizer makes ", out->size(), " bytes of ", text.size(),
-                       ", more than ", kMaxGrowth, " times as many"));
-    }
+    if (absl::Status status = CheckGrowth(text.size(), out->size()); !status.ok()) return status;
   }
   return out;
 }
@@ -167,10 +162,17 @@ SplitStep SplitAtSpaces(std::string symbol, PrependScheme scheme, bool split) {
 }
 
 absl::Status Split(const std::vector<SplitStep>& steps, std::vector<Word>* words) {
+  size_t size = 0;
+  for (const Word& word : *words) size += word.text.size();
   for (const SplitStep& step : steps) {
     std::vector<Word> next;
+    size_t next_size = 0;
     for (const Word& word : *words) {
-      if (absl::Status status = step(word, &next); !status.ok()) return status;
+      const size_t done = next.size();
+      absl::Status status = step(word, &next);
+      for (size_t i = done; i < next.size(); ++i) next_size += next[i].text.size();
+      status.Update(CheckGrowth(size, next_size));
+      if (!status.ok()) return status;
     }
     *words = std::move(next);
   }

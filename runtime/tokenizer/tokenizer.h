@@ -28,8 +28,8 @@ class Tokenizer {
 
   // Ids of UTF-8 `text` (INVALID_ARGUMENT if it is not UTF-8), with the leading BOS that the model
   // was trained with if `add_special`. Time is O(n log n) in the bytes of the text: callers
-  // bound them first. Text never becomes control tokens. RESOURCE_EXHAUSTED if a pattern of the
-  // model's files needs too much work for this text.
+  // bound them first. Text never becomes control tokens. INVALID_ARGUMENT too if a pattern of
+  // the model's files needs too much work for this text.
   virtual absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text,
                                                       bool add_special) const = 0;
 

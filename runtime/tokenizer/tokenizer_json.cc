@@ -137,6 +137,9 @@ absl::Status ParseDecoder(const nlohmann::json& object, const std::string& name,
   return reader.status();
 }
 
+// On one side of a text; real ones have one or two.
+constexpr size_t kMaxTemplateIds = 64;
+
 // The ids of a special token in a TemplateProcessing object.
 void AddTemplateToken(const nlohmann::json& token, JsonReader* reader, std::vector<int32_t>* ids) {
   const JsonReader piece(token, "");
@@ -150,6 +153,9 @@ void AddTemplateToken(const nlohmann::json& token, JsonReader* reader, std::vect
   if (special == specials->end() || !special->is_object() || !special->contains("ids") ||
       !(*special)["ids"].is_array()) {
     return reader->Fail(absl::StrCat("has no ids for the special token ", Quoted(content)));
+  }
+  if (ids->size() + (*special)["ids"].size() > kMaxTemplateIds) {
+    return reader->Fail(absl::StrCat("puts more than ", kMaxTemplateIds, " ids around a text"));
   }
   for (const nlohmann::json& value : (*special)["ids"]) {
     ids->push_back(reader->ToInt("ids", value, 0, kMaxTokenId));

@@ -258,6 +258,8 @@ TEST(ClientTest, TokenThatNoHeaderCanCarryIsRefusedAndNotShown) {
 
 TEST(DescribeErrorTest, ServerTextCannotDriveTheTerminal) {
   EXPECT_EQ(DescribeError(absl::InternalError("a\033[2Jb\rc\td")), "INTERNAL: a?[2Jb?c\td");
+  // CSI as one character; U+00A9 begins with the same byte.
+  EXPECT_EQ(DescribeError(absl::InternalError("a\u009b2J\u00a9")), "INTERNAL: a?2J\u00a9");
 }
 
 }  // namespace

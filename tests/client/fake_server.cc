@@ -24,7 +24,8 @@ v1::Model TinyModel() {
   model.set_activation_threshold(0.01f);
   model.set_sparse(true);
   model.set_context_length(64);
-  model.set_vocab_size(256);
+  model.set_vocab_size(320);
+  model.set_tokenizer_ids(256);
   model.set_parameters(20'500'000);
   model.set_weight_bytes(41 << 20);
   model.set_weights("bf16");

@@ -12,8 +12,8 @@
 namespace lacuna {
 
 // A GenerationService with scripted answers, on a free port of the loopback interface. It serves
-// one model, "tiny", whose tokens are bytes: id 1 begins a text, context 64, vocabulary 256.
-// Thread-safe.
+// one model, "tiny", whose tokens are bytes: id 1 begins a text, context 64, 256 tokens in a table
+// of 320 rows. Thread-safe.
 class FakeServer {
  public:
   struct Reply {

@@ -135,7 +135,19 @@ TEST(BpeTokenizer, ANormalizerCannotFillTheMemory) {
     spec.normalizers.push_back(ReplaceStep(Regex::Literal("a").value(), std::string(60, 'a')));
   }
   EXPECT_TRUE(IsError(Make(spec)->Encode("aaaaaaaa", false).status(),
-                      absl::StatusCode::kResourceExhausted, "more than 32 times"));
+                      absl::StatusCode::kInvalidArgument, "more than 32 times"));
+}
+
+TEST(BpeTokenizer, NeitherCanStepsThatSplitWords) {
+  BpeTokenizerSpec spec = Letters();
+  for (int i = 0; i < 12; ++i) {  // each pair doubles the number of words
+    const std::string symbol(1, static_cast<char>('A' + i));
+    spec.pre_tokenizers.push_back(SplitAtSpaces(symbol, PrependScheme::kAlways, /*split=*/false));
+    spec.pre_tokenizers.push_back(
+        SplitByPattern(Regex::Compile(".").value(), SplitBehavior::kIsolated, /*invert=*/false));
+  }
+  EXPECT_TRUE(IsError(Make(spec)->Encode(std::string(100, 'a'), false).status(),
+                      absl::StatusCode::kInvalidArgument, "more than 32 times"));
 }
 
 TEST(FromByteLevel, ReadsGpt2sAlphabet) {

@@ -1,5 +1,7 @@
 #include "runtime/tokenizer/load_tokenizer.h"
 
+#include <algorithm>
+
 #include "tests/runtime/base/testing.h"
 #include "tests/runtime/tokenizer/sentencepiece_writer.h"
 
@@ -128,6 +130,27 @@ TEST(LoadTokenizer, ControlPiecesOfASentencePieceModelAreReadInMarkup) {
   const auto literal = (*tokenizer)->EncodeMarkup("<s>a</s>", std::vector<ByteRange>{{3, 8}});
   EXPECT_EQ(literal->front(), 1);
   EXPECT_NE(literal->back(), 2);
+}
+
+TEST(LoadTokenizer, PiecesThatTheConfigurationCallsSpecialAreControlTokens) {
+  const TempDir dir;
+  const std::string pieces = SpecialPieces() + PieceField("\u2581", -1) + PieceField("a", -1) +
+                             PieceField("<turn>", 0, PieceType::kUserDefined) +
+                             PieceField("<end>", -2);
+  dir.Write("tokenizer.model", pieces + TrainerSpec(SentencePieceModel::Algorithm::kBpe, false));
+  const auto turns = [&] {
+    const auto tokenizer = LoadTokenizer(dir.path());
+    EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
+    const std::vector<int32_t> ids = Encode(**tokenizer, "a<turn>");
+    return std::count(ids.begin(), ids.end(), 5);
+  };
+  EXPECT_EQ(turns(), 1);
+  dir.Write("tokenizer_config.json", R"({"eos_token": "<end>",
+      "added_tokens_decoder": {"5": {"content": "<turn>", "special": true}}})");
+  EXPECT_EQ(turns(), 0) << "a text must not spell it";
+  const auto tokenizer = LoadTokenizer(dir.path());
+  EXPECT_EQ((*tokenizer)->EncodeMarkup("<turn><end>", {}).value(), (std::vector<int32_t>{5, 6}));
+  EXPECT_TRUE((*tokenizer)->IsControl(6));
 }
 
 TEST(LoadTokenizer, NothingIsNotFound) {

@@ -74,7 +74,11 @@ TEST(Regex, GivesUpOnHostilePatterns) {
   const absl::StatusOr<Regex> regex = Regex::Compile("(a+)+[bc]");
   ASSERT_TRUE(regex.ok()) << regex.status();
   EXPECT_TRUE(IsError(regex->FindAll(std::string(60, 'a')).status(),
-                      absl::StatusCode::kResourceExhausted, "gave up at byte 0"));
+                      absl::StatusCode::kInvalidArgument, "gave up at byte 0"));
+  const std::string many(1000, 'a');
+  EXPECT_TRUE(Regex::Compile("a")->FindAll(many, /*max_seconds=*/60).ok());
+  EXPECT_TRUE(IsError(Regex::Compile("a")->FindAll(many, /*max_seconds=*/0).status(),
+                      absl::StatusCode::kInvalidArgument, "of 1000 after 0 s"));
 }
 
 }  // namespace

@@ -40,23 +40,31 @@ absl::StatusOr<TextNormalizer> Make(const std::string& charsmap, bool prefix = f
 }
 
 TEST(TextNormalizer, WritesSpacesAsTheirSymbol) {
-  EXPECT_EQ(Make("")->Normalize(" a  b "), "\u2581a\u2581\u2581b\u2581");
-  EXPECT_EQ(Make("", true)->Normalize("a b"), "\u2581a\u2581b");
-  EXPECT_EQ(Make("", true)->Normalize(""), "");
+  EXPECT_EQ(Make("")->Normalize(" a  b ").value(), "\u2581a\u2581\u2581b\u2581");
+  EXPECT_EQ(Make("", true)->Normalize("a b").value(), "\u2581a\u2581b");
+  EXPECT_EQ(Make("", true)->Normalize("").value(), "");
 }
 
 TEST(TextNormalizer, TrimsAndJoinsSpacesIfAsked) {
-  EXPECT_EQ(Make("", true, true)->Normalize("  a   b  "), "\u2581a\u2581b");
-  EXPECT_EQ(Make("", true, true)->Normalize("   "), "");
-  EXPECT_EQ(Make("", false, true)->Normalize(" a "), "a");
+  EXPECT_EQ(Make("", true, true)->Normalize("  a   b  ").value(), "\u2581a\u2581b");
+  EXPECT_EQ(Make("", true, true)->Normalize("   ").value(), "");
+  EXPECT_EQ(Make("", false, true)->Normalize(" a ").value(), "a");
 }
 
 TEST(TextNormalizer, ReplacesByTheMap) {
   const std::string replacements("yz\0  q \0", 9);
-  EXPECT_EQ(Make(Charsmap(replacements))->Normalize("axbx"), "ayzbyz");
-  EXPECT_EQ(Make(Charsmap(replacements, 3), false, true)->Normalize("xax"),
+  EXPECT_EQ(Make(Charsmap(replacements))->Normalize("axbx").value(), "ayzbyz");
+  EXPECT_EQ(Make(Charsmap(replacements, 3), false, true)->Normalize("xax").value(),
             "q\u2581a\u2581\u2581q");
-  EXPECT_EQ(Make(Charsmap(std::string(1, '\0')))->Normalize("axb"), "ab");
+  EXPECT_EQ(Make(Charsmap(std::string(1, '\0')))->Normalize("axb").value(), "ab");
+}
+
+TEST(TextNormalizer, AMapCannotFillTheMemory) {
+  const std::string replacements = std::string(200, 'y') + '\0';
+  const auto normalizer = Make(Charsmap(replacements));
+  EXPECT_EQ(normalizer->Normalize("x").value().size(), 200u);
+  EXPECT_TRUE(IsError(normalizer->Normalize(std::string(1000, 'x')).status(), kInvalid,
+                      "more than 32 times"));
 }
 
 TEST(TextNormalizer, KeepsUserDefinedSymbolsFromTheMap) {
@@ -66,7 +74,7 @@ TEST(TextNormalizer, KeepsUserDefinedSymbolsFromTheMap) {
   model.add_dummy_prefix = false;
   const auto normalizer = TextNormalizer::Create(model, &symbols);
   ASSERT_TRUE(normalizer.ok());
-  EXPECT_EQ(normalizer->Normalize("xxx"), "xxy");
+  EXPECT_EQ(normalizer->Normalize("xxx").value(), "xxy");
 }
 
 TEST(TextNormalizer, CharacterCutByAKeyOfTheMapIsReplaced) {
@@ -75,7 +83,7 @@ TEST(TextNormalizer, CharacterCutByAKeyOfTheMapIsReplaced) {
       Charsmap(std::string("y\0", 2), 0, {{0xC3, 1u << 10 | 1u << 8 | 0xC3}, {0xC2, 1u << 31}});
   const auto normalizer = Make(map);
   ASSERT_TRUE(normalizer.ok()) << normalizer.status();
-  EXPECT_EQ(normalizer->Normalize("\u00E9"), "y\uFFFD");
+  EXPECT_EQ(normalizer->Normalize("\u00E9").value(), "y\uFFFD");
 }
 
 TEST(TextNormalizer, RefusesMalformedMaps) {
@@ -116,7 +124,7 @@ TEST(TextNormalizer, FlippedBitsOfTheTrieNeverGiveBrokenText) {
     map[bit / 8] = static_cast<char>(map[bit / 8] ^ 1 << bit % 8);
     const auto normalizer = Make(map);
     if (!normalizer.ok()) continue;
-    EXPECT_LE(normalizer->Normalize("axb xx\u00E9").size(), 100u);
+    EXPECT_LE(normalizer->Normalize("axb xx\u00E9").value().size(), 100u);
   }
 }
 

@@ -139,6 +139,12 @@ const BadCase kBadCases[] = {
      "special token id 77"},
 };
 
+TEST(TokenizerJson, RefusesATemplateOfManyIds) {
+  json document = ByteLevel();
+  document["post_processor"]["special_tokens"]["<s>"]["ids"] = std::vector<int>(65, 0);
+  EXPECT_TRUE(IsError(StatusOf(document), kInvalid, "more than 64 ids"));
+}
+
 class TokenizerJsonBadTest : public testing::TestWithParam<BadCase> {};
 
 TEST_P(TokenizerJsonBadTest, IsRefusedByName) {
