@@ -194,7 +194,7 @@ def service():
             "generated tokens, per second.", "short", PLAIN,
             [("prompt, {{source}}", rate("lacuna_prompt_tokens_total", "source")),
              ("generated", rate("lacuna_generation_tokens_total"))])
-    d.lines("Refused before any work", "Generate calls refused, by reason. queue_full: more "
+    d.lines("Refused", "Generate calls refused, by reason. queue_full: more "
             "replicas; draining or loading: a rollout.", "reqps", up_is_bad(0.1, 1),
             [("{{reason}}", rate("lacuna_requests_rejected_total", "reason"))])
     d.lines("Cancelled, by where they were", "Cancelled, disconnected or past their deadline. "
@@ -310,7 +310,7 @@ def sparsity():
            "bytes skipped. It would be exact if reading FFN weights were all that a step costs; "
            "attention and the output layer make the true gain smaller.", "short",
            down_is_bad(1, 0), f"{tokens} * {skipped} / ({read} + {skipped})", decimals=0)
-    d.stat("Audit mismatches", "Share of audited steps in which the approximate path chose "
+    d.stat("Audit mismatches", "Share of audited tokens at which the approximate path chose "
            "another token. 0 while only exact paths run.", "percentunit", up_is_bad(0.001, 0.01),
            'max(lacuna:sparse_audit_mismatch:ratio_rate1h{model=~"$model"})', decimals=2)
     d.stat("Against the usual", "Sparsity of 5 minutes, less its average of a day. An alert is "

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes the resources of base/ and components/ from the Helm chart, which is where they are edited.
+# Writes base/lacuna.yaml and components/monitoring/monitoring.yaml from the Helm chart, where they are
+# edited.
 # Usage: render.sh [OUTPUT_FOLDER]     default: this folder. Needs helm.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
