@@ -212,12 +212,16 @@ absl::StatusOr<std::vector<ByteRange>> Regex::FindAll(std::string_view text,
       pcre2_match_data_create_from_pattern(code_->code, nullptr));
   const PCRE2_SIZE* const found = pcre2_get_ovector_pointer(data.get());
   std::vector<ByteRange> matches;
+  // Looking at the clock takes as long as a match or two, so short texts never do.
   constexpr size_t kMatchesBetweenLooks = 64;
-  const double start = ThreadSeconds();
+  double start = 0;
   size_t at = 0;
   while (at <= text.size()) {
-    if (matches.size() % kMatchesBetweenLooks == kMatchesBetweenLooks - 1 &&
-        ThreadSeconds() - start > max_seconds) {
+    if (matches.size() == kMatchesBetweenLooks) {
+      start = ThreadSeconds();
+    } else if (matches.size() > kMatchesBetweenLooks &&
+               matches.size() % kMatchesBetweenLooks == 0 &&
+               ThreadSeconds() - start > max_seconds) {
       return absl::InvalidArgumentError(absl::StrCat("the tokenizer's pattern gave up at byte ", at,
                                                      " of ", text.size(), " after ", max_seconds,
                                                      " s"));
