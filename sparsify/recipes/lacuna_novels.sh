@@ -38,7 +38,7 @@ twin() {  # NAME OPTIONS
     --steps "${STEPS:-1000}" --warmup 0.02 --decay 0.8 --seed 2 "${@:2}"
 }
 fit base train valid --activation keep --lambda-peak 0 --context 256 --batch 16 --micro-batch 16 \
-  --steps "${BASE_STEPS:-4400}" --warmup 0.03 --decay 0
+  --steps "${BASE_STEPS:-4400}" --warmup 0.041 --decay 0
 twin prosparse --schedule small --lambda-peak "${LAMBDA:-0.07}"
 twin relu --lambda-peak 0
 twin dense --activation keep --lambda-peak 0
