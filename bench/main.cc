@@ -23,9 +23,8 @@ namespace {
 
 constexpr char kDescription[] =
     "Measures prefill and decode of one model, without a server.\n"
-    "Prints a table, or JSON, of each FFN mode and batch size; with several modes their repeats "
-    "are interleaved, so\n"
-    "that ratios between them hold on a noisy machine.\n\n"
+    "Prints a table, or JSON, of each FFN mode and batch size; with several modes their repeats\n"
+    "are interleaved, so that ratios between them hold on a noisy machine.\n\n"
     "  lacuna-bench --synthetic=minicpm-s-1b --ffn=dense,sparse\n"
     "  lacuna-bench --model=models/lacuna-novels-3m --batch=8 --json\n";
 
@@ -178,9 +177,10 @@ absl::StatusOr<std::vector<FfnMode>> ParseModes(const std::string& text) {
     const auto known = {FfnMode::kAuto, FfnMode::kDense, FfnMode::kSparse};
     const auto it = std::find_if(known.begin(), known.end(),
                                  [&](FfnMode mode) { return name == FfnModeName(mode); });
-    if (it == known.end())
+    if (it == known.end()) {
       return absl::InvalidArgumentError(
           absl::StrCat("--ffn: ", name, ", want auto, dense or sparse"));
+    }
     modes.push_back(*it);
   }
   return modes;

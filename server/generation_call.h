@@ -116,9 +116,9 @@ class GenerationCall : public TokenSink, public std::enable_shared_from_this<Gen
   // The transport says that nobody waits for the answer any more.
   void AbortByClient();
 
-  Mutex mu_;
   const std::string& request_id() const { return metadata_.request_id; }
 
+  Mutex mu_;
   // Kept by the transport: when the write in flight began, by Clock::Real(); the infinite future if
   // there is none.
   absl::Time write_started_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();

@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include <cctype>
+#include <ctime>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/utf8.h"
