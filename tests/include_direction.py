@@ -27,7 +27,7 @@ FORBIDDEN_LIBRARIES = {
 }
 # Sources compiled for one instruction set (kernels/cpu): C headers, intrinsics, each other, and our
 # plain-data headers only.
-ISA_SOURCES = {"generic.cc", "avx2.cc", "avx512.cc", "avx512vnni.cc", "simd.h", "isa_tables.h"}
+ISA_SOURCES = {"generic.cc", "avx2.cc", "avx512.cc", "avx512vnni.cc", "amx.cc", "simd.h", "isa_tables.h"}
 ISA_DATA_HEADERS = {"activation.h", "dtype.h", "kernel_table.h", "quantized_row.h", "row_matrix.h"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 

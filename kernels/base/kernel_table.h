@@ -72,7 +72,7 @@ struct RowCombination {
 // quantize_activations wrote for quantized weights. int2 rows have dot_rows, linear,
 // quantize_weights and widen only.
 struct KernelTable {
-  const char* isa;  // "generic", "avx2", "avx512" or "avx512vnni"
+  const char* isa;  // "generic", "avx2", "avx512", "avx512vnni" or "amx"
 
   // out[i] = dot(x[0..k), rows[i][0..k)) for i in [0, n). Meanwhile fetches `ahead` rows, which
   // will be needed soon, into the cache; without `ahead` (null), `rows` themselves.

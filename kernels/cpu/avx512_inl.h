@@ -118,7 +118,6 @@ struct Avx512Base {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a)));
   }
 
- private:
   // In each 128-bit quarter, element i of r[k] becomes element k of r[i].
   static LACUNA_INLINE void TransposeQuarters(F* r) {
     const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(r[0], r[1]));
@@ -130,6 +129,8 @@ struct Avx512Base {
     r[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23));
     r[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23));
   }
+
+ private:
   // In each register, element k of quarter j becomes element j of quarter k.
   static LACUNA_INLINE void TransposeLanes(F* r) {
     const __m512i lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);

@@ -13,7 +13,7 @@ namespace lacuna {
 // The pointers live for ever.
 std::vector<const KernelTable*> SupportedCpuKernels();
 
-// The table to use: the one named `isa` ("generic", "avx2", "avx512", "avx512vnni"), or the
+// The table to use: the one named `isa` ("generic", "avx2", "avx512", "avx512vnni", "amx"), or the
 // fastest supported one if `isa` is empty. INVALID_ARGUMENT for an unknown name,
 // FAILED_PRECONDITION if this CPU lacks it. Callers pass the environment variable LACUNA_ISA.
 absl::StatusOr<const KernelTable*> SelectCpuKernels(std::string_view isa);

@@ -10,6 +10,7 @@ extern const KernelTable kGenericTable;
 extern const KernelTable kAvx2Table;
 extern const KernelTable kAvx512Table;
 extern const KernelTable kAvx512VnniTable;
+extern const KernelTable kAmxTable;
 
 }  // namespace lacuna
 

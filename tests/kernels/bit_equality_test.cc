@@ -81,14 +81,27 @@ TEST_P(DotBitEqualityTest, LinearIsDotRowsForEveryTile) {
   }
 }
 
-// From some number of tokens on, rows are unpacked first.
+// From some number of tokens on, rows are unpacked first, or multiplied in tiles of 16 x 16, where
+// there are so many.
 TEST_P(DotBitEqualityTest, LinearOfManyTokensIsDotRows) {
-  for (int64_t tokens : {31, 32, 33, 35, 64}) {
-    for (int64_t rows : {1, 4, 7}) {
+  for (int64_t tokens : {31, 32, 33, 35, 41, 64}) {
+    for (int64_t rows : {1, 4, 7, 16, 37}) {
       const std::vector<float> x = RandomFloats(tokens * 1100, 1);
       const TestMatrix w(dtype(), rows, 1100, 2);
       ASSERT_TRUE(SameBits(Linear(x, tokens, w), DotOneByOne(x, tokens, w)))
           << "tokens " << tokens << " rows " << rows;
+    }
+  }
+}
+
+// Long rows take more than one pass over the weights, or are too long for tiles.
+TEST_P(DotBitEqualityTest, LinearOfManyTokensAndLongRowsIsDotRows) {
+  for (int64_t k : {2048, 4095, 8192, 8193}) {
+    for (int64_t tokens : {33, 75}) {
+      const std::vector<float> x = RandomFloats(tokens * k, 1);
+      const TestMatrix w(dtype(), 17, k, 2);
+      ASSERT_TRUE(SameBits(Linear(x, tokens, w), DotOneByOne(x, tokens, w)))
+          << "k " << k << " tokens " << tokens;
     }
   }
 }
@@ -187,17 +200,19 @@ TEST_P(BitEqualityTest, AxpyListsIsAxpyRowsOfEachToken) {
 }
 
 TEST_P(DotBitEqualityTest, SplitByRowsIsTheWhole) {
-  constexpr int64_t kRows = 29, kTokens = 5, kCols = 200;
+  constexpr int64_t kRows = 29, kCols = 200;
   const TestMatrix w(dtype(), kRows, kCols, 11);
-  const std::vector<float> x = RandomFloats(kTokens * kCols, 12);
   const std::vector<float> bias = RandomFloats(kRows, 13);
-  std::vector<float> whole(kTokens * kRows);
-  Linear(x, kTokens, w, 0, kRows, bias.data(), &whole);
-  for (int64_t cut = 0; cut <= kRows; ++cut) {
-    std::vector<float> parts(kTokens * kRows);
-    Linear(x, kTokens, w, 0, cut, bias.data(), &parts);
-    Linear(x, kTokens, w, cut, kRows, bias.data(), &parts);
-    ASSERT_TRUE(SameBits(whole, parts)) << "cut at " << cut;
+  for (int64_t tokens : {5, 34}) {
+    const std::vector<float> x = RandomFloats(tokens * kCols, 12);
+    std::vector<float> whole(tokens * kRows);
+    Linear(x, tokens, w, 0, kRows, bias.data(), &whole);
+    for (int64_t cut = 0; cut <= kRows; ++cut) {
+      std::vector<float> parts(tokens * kRows);
+      Linear(x, tokens, w, 0, cut, bias.data(), &parts);
+      Linear(x, tokens, w, cut, kRows, bias.data(), &parts);
+      ASSERT_TRUE(SameBits(whole, parts)) << "cut at " << cut << ", tokens " << tokens;
+    }
   }
 }
 

@@ -34,7 +34,7 @@ TEST(CpuKernelsTest, EmptyNameSelectsTheFastest) {
 
 TEST(CpuKernelsTest, NameSelectsOrTellsThatTheCpuCannot) {
   const std::vector<const KernelTable*> supported = SupportedCpuKernels();
-  for (const char* isa : {"generic", "avx2", "avx512", "avx512vnni"}) {
+  for (const char* isa : {"generic", "avx2", "avx512", "avx512vnni", "amx"}) {
     const bool can = std::any_of(supported.begin(), supported.end(),
                                  [&](const KernelTable* t) { return std::string(t->isa) == isa; });
     const absl::StatusOr<const KernelTable*> selected = SelectCpuKernels(isa);

@@ -66,8 +66,8 @@ TEST_P(DotKernelsTest, DotRowsOfNothing) {
 }
 
 TEST_P(DotKernelsTest, LinearMatchesReference) {
-  constexpr int64_t kRows = 7, kMargin = 3;
-  for (int64_t tokens : {1, 5, 8, 19}) {
+  constexpr int64_t kRows = 23, kMargin = 3;
+  for (int64_t tokens : {1, 5, 8, 19, 43}) {
     for (int64_t k : kSizes) {
       if (k > 1025 && tokens != 8) continue;
       const TestMatrix w(dtype(), kRows, k, 3);
