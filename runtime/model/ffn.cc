@@ -17,14 +17,6 @@ constexpr int64_t kPassRows = 8;
 constexpr int64_t kMinPassBytes = 96 * 1024;
 constexpr int64_t kMaxPassBytes = 256 * 1024;
 
-// An underflowed sum can be -0, and adding the zero products of the dense path makes it +0. Adding
-// +0 last gives both paths +0.
-void MakeZerosPositive(float* y, int64_t tokens, int64_t stride, int64_t begin, int64_t end) {
-  for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t c = begin; c < end; ++c) y[t * stride + c] += 0.0f;
-  }
-}
-
 // As kRelu of KernelTable::activate: a NaN stays one.
 void Relu(float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] = x[i] <= 0.0f ? 0.0f : x[i];
@@ -115,19 +107,6 @@ void Ffn::Up(const RowMatrix& up, int64_t tokens, FfnPath path) {
     UpSparse(up, tokens);
   } else if (!up.empty()) {
     UpDense(up, tokens);
-  }
-}
-
-void Ffn::Down(const LayerWeights& weights, int64_t tokens, FfnPath path, float* y) {
-  std::memset(y, 0, tokens * hidden_ * sizeof(float));
-  if (path == FfnPath::kSparse) {
-    DownSparse(weights.down, tokens, y);
-  } else {
-    DownDense(weights.down, tokens, y);
-  }
-  if (weights.down_bias.empty()) return;
-  for (int64_t t = 0; t < tokens; ++t) {
-    kernels_->add_scaled(1.0f, weights.down_bias.data(), hidden_, y + t * hidden_);
   }
 }
 
@@ -356,31 +335,40 @@ void Ffn::UpDense(const RowMatrix& up, int64_t tokens) {
   });
 }
 
-void Ffn::DownSparse(const RowMatrix& down, int64_t tokens, float* y) {
-  union_rows_.resize(union_.size());
-  for (size_t i = 0; i < union_.size(); ++i) union_rows_[i] = down.row(union_[i]);
-  combinations_.resize(tokens);
-  for (int64_t t = 0; t < tokens; ++t) {
-    combinations_[t] = {lists_[t].positions, lists_[t].values, lists_[t].size};
-  }
+void Ffn::Down(const LayerWeights& weights, int64_t tokens, FfnPath path, float* y) {
+  const RowMatrix& down = weights.down;
   const int type = static_cast<int>(down.dtype);
+  const auto listed = static_cast<int64_t>(union_.size());
+  if (path == FfnPath::kSparse) {
+    union_rows_.resize(union_.size());
+    for (size_t i = 0; i < union_.size(); ++i) union_rows_[i] = down.row(union_[i]);
+    combinations_.resize(tokens);
+    for (int64_t t = 0; t < tokens; ++t) {
+      combinations_[t] = {lists_[t].positions, lists_[t].values, lists_[t].size};
+    }
+  }
   pool_->ParallelFor(hidden_, ColumnGrain(down.dtype), [&](int64_t begin, int64_t end, int) {
-    const int64_t rows = static_cast<int64_t>(union_rows_.size());
-    if (tokens == 1) {
-      kernels_->axpy_rows[type](lists_[0].values, union_rows_.data(), rows, hidden_, begin, end, y);
+    for (int64_t t = 0; t < tokens; ++t) {
+      std::fill(y + t * hidden_ + begin, y + t * hidden_ + end, 0.0f);
+    }
+    if (path == FfnPath::kDense) {
+      kernels_->linear_transposed[type](gates_.data(), neurons_, tokens, down, begin, end, y,
+                                        hidden_);
+    } else if (tokens == 1) {
+      kernels_->axpy_rows[type](lists_[0].values, union_rows_.data(), listed, hidden_, begin, end,
+                                y);
     } else {
-      kernels_->axpy_lists[type](union_rows_.data(), rows, hidden_, combinations_.data(), tokens,
+      kernels_->axpy_lists[type](union_rows_.data(), listed, hidden_, combinations_.data(), tokens,
                                  begin, end, y, hidden_);
     }
-    MakeZerosPositive(y, tokens, hidden_, begin, end);
-  });
-}
-
-void Ffn::DownDense(const RowMatrix& down, int64_t tokens, float* y) {
-  pool_->ParallelFor(hidden_, ColumnGrain(down.dtype), [&](int64_t begin, int64_t end, int) {
-    kernels_->linear_transposed[static_cast<int>(down.dtype)](gates_.data(), neurons_, tokens, down,
-                                                              begin, end, y, hidden_);
-    MakeZerosPositive(y, tokens, hidden_, begin, end);
+    // An underflowed sum can be -0, and adding the zero products of the dense path makes it +0.
+    // Adding +0 last gives both paths +0.
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t c = begin; c < end; ++c) y[t * hidden_ + c] += 0.0f;
+      if (weights.down_bias.empty()) continue;
+      kernels_->add_scaled(1.0f, weights.down_bias.data() + begin, end - begin,
+                           y + t * hidden_ + begin);
+    }
   });
 }
 

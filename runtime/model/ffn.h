@@ -99,8 +99,6 @@ class Ffn {
   void Down(const LayerWeights& weights, int64_t tokens, FfnPath path, float* y);
   void UpSparse(const RowMatrix& up, int64_t tokens);
   void UpDense(const RowMatrix& up, int64_t tokens);
-  void DownSparse(const RowMatrix& down, int64_t tokens, float* y);
-  void DownDense(const RowMatrix& down, int64_t tokens, float* y);
   FfnLoad LoadOf(const LayerWeights& weights, int64_t tokens) const;
   void Reserve(int64_t tokens);
 

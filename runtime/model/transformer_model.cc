@@ -222,8 +222,11 @@ const float* TransformerModel::BlockInput(const std::vector<float>& weight,
 
 void TransformerModel::AddBlock(const std::vector<float>& weight, const std::vector<float>& bias) {
   const int64_t total = static_cast<int64_t>(tokens_.size());
-  kernels_->add_scaled(config_.residual_scale, block_out_.data(), total * config_.hidden_size,
-                       hidden_.data());
+  const int64_t n = config_.hidden_size;
+  pool_->ParallelFor(total, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+    kernels_->add_scaled(config_.residual_scale, &block_out_[begin * n], (end - begin) * n,
+                         &hidden_[begin * n]);
+  });
   if (config_.norm_after) Normalize(hidden_.data(), total, weight, bias, hidden_.data());
 }
 
