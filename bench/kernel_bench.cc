@@ -220,7 +220,8 @@ int Main(int argc, char** argv) {
   Options options;
   CLI::App app(kDescription);
   app.add_option("--weights", options.weights, "f32, bf16, int8 or int4")->capture_default_str();
-  app.add_option("--isa", options.isa, "generic, avx2, avx512, avx512vnni or amx; default: the best");
+  app.add_option("--isa", options.isa,
+                 "generic, avx2, avx512, avx512vnni or amx; default: the best");
   app.add_option("--tokens", options.tokens, "Numbers of tokens")->capture_default_str();
   app.add_option("--rows", options.rows, "Rows (neurons)")
       ->capture_default_str()

@@ -7,9 +7,10 @@
 
 namespace lacuna {
 
-// `linear` of KernelTable for quantized rows and several tokens on Intel's matrix unit (AMX), over
-// a vector type V of 16 lanes. Equal bit for bit to QuantizedDotKernels<V>: a group's products are
-// summed in integers, and what follows is the same operations in the same order.
+// `linear` of KernelTable for quantized rows and many tokens on Intel's matrix unit (AMX), over a
+// vector type V of 16 lanes that derives from Avx512Base. Equal bit for bit to
+// QuantizedDotKernels<V>: a group's products are summed in integers, and what follows is the same
+// operations in the same order.
 //
 // One instruction multiplies a tile of 16 tokens x 64 codes by one of 64 codes x 16 rows: a group
 // of each. A tile of tokens has a token's group in each of its 16 lines of 64 bytes, a tile of rows
@@ -22,10 +23,10 @@ struct AmxKernels {
 
   static constexpr int64_t kTileRows = 16;  // of weights
   static constexpr int64_t kTileTokens = 16;
-  // Fewer tokens are multiplied as fast, or faster, without tiles.
+  // With fewer, tiles gain little or lose (bench/README.md).
   static constexpr int64_t kMinTokens = 32;
-  // Blocks that a row may have (8192 elements), and all tiles of tokens in one pass over the
-  // weights.
+  // Blocks of a row, at most, and of all tiles of tokens that one pass over the weights uses:
+  // 136 and 272 KiB of factors on the stack, a fifth of a second-level cache of 2 MiB.
   static constexpr int64_t kMaxBlocks = 8;
   static constexpr int64_t kMaxTokenBlocks = 16;
 
@@ -144,41 +145,41 @@ struct AmxKernels {
     }
   }
 
-  // GCC 12's intrinsics take the number of a tile register as a literal only.
-  template <int kTile>
-  static LACUNA_INLINE void LoadTile(const Factor& factor) {
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2"
-                     :
-                     : "r"(factor.codes), "r"(kVectorElements), "i"(kTile)
-                     : "memory");
+  // Not by GCC 12's intrinsics: they take numbers of tile registers as literals only, and do not
+  // tell the compiler what they read.
+  template <int i>
+  static LACUNA_INLINE void MultiplyTile(const Factor& x, const Factor& rows) {
+    __asm__ volatile(
+        "tileloadd (%0,%2,1), %%tmm%c4\n\t"
+        "tileloadd (%1,%2,1), %%tmm%c5\n\t"
+        "tilezero %%tmm%c3\n\t"
+        "tdpbssd %%tmm%c5, %%tmm%c4, %%tmm%c3"
+        :
+        : "r"(x.codes), "r"(rows.codes), "r"(kVectorElements), "i"(i), "i"(4 + i % 2),
+          "i"(6 + i % 2)
+        : "memory");
   }
-  template <int kTile>
+  template <int i>
   static LACUNA_INLINE void StoreTile(Products* products) {
     __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)"
                      :
-                     : "r"(products), "r"(4 * kTileRows), "i"(kTile)
+                     : "r"(products), "r"(4 * kTileRows), "i"(i)
                      : "memory");
-  }
-  template <int kProducts, int kTokens, int kRows>
-  static LACUNA_INLINE void Multiply() {
-    __asm__ volatile("tilezero %%tmm%c0\n\ttdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0"
-                     :
-                     : "i"(kProducts), "i"(kTokens), "i"(kRows));
   }
 
   // The products of kBatch factors, in as many tile registers.
   static constexpr int kBatch = 4;
-  template <int i = 0>
   static LACUNA_INLINE void MultiplyBatch(const Factor* x, const Factor* rows) {
-    LoadTile<4 + i % 2>(x[i]);
-    LoadTile<6 + i % 2>(rows[i]);
-    Multiply<i, 4 + i % 2, 6 + i % 2>();
-    if constexpr (i + 1 < kBatch) MultiplyBatch<i + 1>(x, rows);
+    MultiplyTile<0>(x[0], rows[0]);
+    MultiplyTile<1>(x[1], rows[1]);
+    MultiplyTile<2>(x[2], rows[2]);
+    MultiplyTile<3>(x[3], rows[3]);
   }
-  template <int i = 0>
   static LACUNA_INLINE void StoreBatch(Products* products) {
-    StoreTile<i>(products + i);
-    if constexpr (i + 1 < kBatch) StoreBatch<i + 1>(products);
+    StoreTile<0>(&products[0]);
+    StoreTile<1>(&products[1]);
+    StoreTile<2>(&products[2]);
+    StoreTile<3>(&products[3]);
   }
 
   // y[t*y_stride + r] = x[t] . rows[r] for `count` tokens of a tile and one of rows. Meanwhile
@@ -231,7 +232,7 @@ struct AmxKernels {
       config.line_bytes[tile] = 64;
       config.lines[tile] = 16;
     }
-    _tile_loadconfig(&config);
+    __asm__ volatile("ldtilecfg %0" : : "m"(config));
   }
 
   // All tokens of a pass with whole tiles of rows, each while the next one is fetched.
@@ -272,36 +273,27 @@ struct AmxKernels {
                      int64_t y_stride) {
     const int64_t blocks = QuantizedBlocks(w.cols);
     const int64_t tile_end = row_begin + (row_end - row_begin) / kTileRows * kTileRows;
-    if (tokens < kMinTokens || blocks == 0 || blocks > kMaxBlocks || tile_end == row_begin) {
-      return Dots::template Linear<W>(x, x_stride, tokens, w, row_begin, row_end, bias, y,
-                                      y_stride);
-    }
-    // A last tile of tokens may be half empty, but no more.
-    int64_t in_tiles = (tokens + kTileTokens / 2) / kTileTokens * kTileTokens;
-    if (in_tiles > tokens) in_tiles = tokens;
-    const int64_t most = kMaxTokenBlocks / blocks * kTileTokens;
+    const bool tiles = blocks > 0 && blocks <= kMaxBlocks && tile_end > row_begin;
     int64_t t = 0;
-    for (int64_t passes = CeilDiv(in_tiles, most); t < in_tiles; --passes) {
-      int64_t count = CeilDiv(CeilDiv(in_tiles - t, passes), kTileTokens) * kTileTokens;
-      if (count > in_tiles - t) count = in_tiles - t;
+    while (tiles && tokens - t >= kMinTokens) {
+      // A last tile of tokens may be half empty, but no more.
+      int64_t count = (tokens - t + kTileTokens / 2) / kTileTokens * kTileTokens;
+      const int64_t most = kMaxTokenBlocks / blocks * kTileTokens;
+      if (count > most) count = most;
+      if (count > tokens - t) count = tokens - t;
       LinearPass<W>(static_cast<const char*>(x) + t * x_stride, x_stride, count, w, row_begin,
                     tile_end, y + t * y_stride, y_stride);
       t += count;
     }
     if (bias != nullptr) {
-      for (t = 0; t < in_tiles; ++t) {
-        for (int64_t r = row_begin; r < tile_end; ++r) y[t * y_stride + r] += bias[r];
+      for (int64_t i = 0; i < t; ++i) {
+        for (int64_t r = row_begin; r < tile_end; ++r) y[i * y_stride + r] += bias[r];
       }
     }
     // What is too little for a tile.
-    if (tile_end < row_end) {
-      Dots::template Linear<W>(x, x_stride, in_tiles, w, tile_end, row_end, bias, y, y_stride);
-    }
-    if (in_tiles < tokens) {
-      Dots::template Linear<W>(static_cast<const char*>(x) + in_tiles * x_stride, x_stride,
-                               tokens - in_tiles, w, row_begin, row_end, bias,
-                               y + in_tiles * y_stride, y_stride);
-    }
+    Dots::template Linear<W>(x, x_stride, t, w, tile_end, row_end, bias, y, y_stride);
+    Dots::template Linear<W>(static_cast<const char*>(x) + t * x_stride, x_stride, tokens - t, w,
+                             row_begin, row_end, bias, y + t * y_stride, y_stride);
   }
 };
 

@@ -8,8 +8,8 @@
 namespace lacuna {
 namespace {
 
-// Everything but the integer dot products. In an anonymous namespace, since two sources compile it
-// for different instruction sets.
+// Everything but the integer dot products. In an anonymous namespace, since three sources compile
+// it for different instruction sets.
 struct Avx512Base {
   using F = __m512;
   static constexpr int64_t kLanes = 16;

@@ -1,5 +1,6 @@
 #include "kernels/cpu/cpu_kernels.h"
 
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,13 +20,15 @@ bool CpuHasAvx512() {
 
 bool CpuHasAvx512Vnni() { return CpuHasAvx512() && __builtin_cpu_supports("avx512vnni"); }
 
-// Programs must ask Linux (5.16) before they use the tile registers, which make every thread's
-// saved state larger by 8 KiB. What was granted once stays so, for all threads.
+// Linux (5.16) must be asked before tiles are used. What it grants holds for the whole process; a
+// thread's saved state grows by 8 KiB when it first uses them.
 bool CpuHasAmx() {
   constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h
   constexpr long kTileData = 18;               // the state component
-  return CpuHasAvx512Vnni() && __builtin_cpu_supports("amx-tile") &&
-         __builtin_cpu_supports("amx-int8") &&
+  constexpr unsigned kTileAndInt8 = 3u << 24;  // leaf 7, edx (clang 14 has no names for them)
+  unsigned a, b, c, d;
+  return CpuHasAvx512Vnni() && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
+         (d & kTileAndInt8) == kTileAndInt8 &&
          syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
@@ -50,7 +53,7 @@ absl::StatusOr<const KernelTable*> SelectCpuKernels(std::string_view isa) {
   for (const KernelTable* table : {&kAvx2Table, &kAvx512Table, &kAvx512VnniTable, &kAmxTable}) {
     if (isa == table->isa) {
       return absl::FailedPreconditionError(
-          absl::StrCat("this CPU cannot run the instruction set \"", name,
+          absl::StrCat("this machine cannot run the instruction set \"", name,
                        "\"; the best it can is \"", supported.back()->isa, "\""));
     }
   }

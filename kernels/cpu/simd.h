@@ -5,7 +5,7 @@
 
 #include "kernels/base/row_matrix.h"
 
-// What the per-ISA sources (generic.cc, avx2.cc, avx512.cc) share with the *_inl.h templates.
+// What the per-ISA sources (generic.cc, avx2.cc and so on) share with the *_inl.h templates.
 //
 // Each of them is compiled for its own instruction set, so nothing in it may be emitted as a weak
 // symbol: the linker would pick one copy for the whole program, perhaps one this CPU cannot run.

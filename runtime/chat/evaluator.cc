@@ -230,7 +230,7 @@ class Evaluator {
     return Value();
   }
 
-  // Texts are copied where they are used.
+  // Texts are shared, but whatever is done with one takes as long as it is.
   Value Charged(Value value) {
     if (value.text() != nullptr) context_.Spend(value.text()->size());
     return value;
@@ -244,6 +244,11 @@ class Evaluator {
       CheckPart(value);
       if (key.text() == nullptr) context_.Fail("the key of a dictionary must be a text");
       if (!context_.ok()) return Value();
+      // Keys have no marks, so a text could lose its own by being one.
+      if (key.text()->any_marked()) {
+        context_.Fail("the key of a dictionary must not come from a message");
+        return Value();
+      }
       dict.emplace_back(key.text()->bytes(), std::move(value));
     }
     return Value::Of(std::move(dict));

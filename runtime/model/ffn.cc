@@ -340,8 +340,8 @@ void Ffn::Down(const LayerWeights& weights, int64_t tokens, FfnPath path, float*
   const int type = static_cast<int>(down.dtype);
   const auto listed = static_cast<int64_t>(union_.size());
   if (path == FfnPath::kSparse) {
-    union_rows_.resize(union_.size());
-    for (size_t i = 0; i < union_.size(); ++i) union_rows_[i] = down.row(union_[i]);
+    union_rows_.resize(listed);
+    for (int64_t i = 0; i < listed; ++i) union_rows_[i] = down.row(union_[i]);
     combinations_.resize(tokens);
     for (int64_t t = 0; t < tokens; ++t) {
       combinations_[t] = {lists_[t].positions, lists_[t].values, lists_[t].size};
@@ -365,9 +365,10 @@ void Ffn::Down(const LayerWeights& weights, int64_t tokens, FfnPath path, float*
     // Adding +0 last gives both paths +0.
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t c = begin; c < end; ++c) y[t * hidden_ + c] += 0.0f;
-      if (weights.down_bias.empty()) continue;
-      kernels_->add_scaled(1.0f, weights.down_bias.data() + begin, end - begin,
-                           y + t * hidden_ + begin);
+      if (!weights.down_bias.empty()) {
+        kernels_->add_scaled(1.0f, weights.down_bias.data() + begin, end - begin,
+                             y + t * hidden_ + begin);
+      }
     }
   });
 }

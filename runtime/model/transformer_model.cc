@@ -16,6 +16,8 @@ namespace {
 constexpr int64_t kRowGrain = 16;
 // Below this many tokens, what is done token by token takes less time than waking a thread.
 constexpr int64_t kTokenGrain = 4;
+// The same for adding two vectors.
+constexpr int64_t kAddGrain = 16;
 // Queries that share a pass over keys and values: several register tiles of them. Their scores, at
 // most, take a quarter of a second-level cache of 2 MiB, which they pass three times.
 constexpr int64_t kMaxQueries = 48;
@@ -223,7 +225,7 @@ const float* TransformerModel::BlockInput(const std::vector<float>& weight,
 void TransformerModel::AddBlock(const std::vector<float>& weight, const std::vector<float>& bias) {
   const int64_t total = static_cast<int64_t>(tokens_.size());
   const int64_t n = config_.hidden_size;
-  pool_->ParallelFor(total, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+  pool_->ParallelFor(total, kAddGrain, [&](int64_t begin, int64_t end, int) {
     kernels_->add_scaled(config_.residual_scale, &block_out_[begin * n], (end - begin) * n,
                          &hidden_[begin * n]);
   });

@@ -1,5 +1,6 @@
 // Promises 1 and 2 of the design rest on these: a result has the same bits however the work is cut.
 #include <algorithm>
+#include <cmath>
 
 #include "tests/kernels/test_data.h"
 
@@ -196,6 +197,30 @@ TEST_P(BitEqualityTest, AxpyListsIsAxpyRowsOfEachToken) {
       }
       ASSERT_TRUE(SameBits(parts, expected)) << "cut, cols " << cols << " tokens " << tokens;
     }
+  }
+}
+
+TEST(AmxTest, GivesTheBitsOfVnni) {
+  const absl::StatusOr<const KernelTable*> amx = SelectCpuKernels("amx");
+  if (!amx.ok()) GTEST_SKIP() << amx.status();
+  const KernelTable* const vnni = SelectCpuKernels("avx512vnni").value();
+  constexpr int64_t kTokens = 64, kCols = 2100;
+  std::vector<float> x = RandomFloats(kTokens * kCols, 1);
+  x[5 * kCols + 700] = INFINITY;
+  for (DType dtype : {DType::kInt8, DType::kInt4}) {
+    const TestMatrix w(dtype, 37, kCols, 2);
+    const auto linear = [&](const KernelTable& kernels) {
+      const TestActivations xs(kernels, dtype, x, kTokens, kCols);
+      std::vector<float> y(kTokens * 37);
+      kernels.linear[static_cast<int>(dtype)](xs.token(0), xs.stride(), kTokens, w.view(), 0, 37,
+                                              nullptr, y.data(), 37);
+      for (int64_t r = 0; r < 37; ++r) {
+        EXPECT_TRUE(std::isnan(y[5 * 37 + r])) << kernels.isa << " row " << r;
+        y[5 * 37 + r] = 0;
+      }
+      return y;
+    };
+    EXPECT_TRUE(SameBits(linear(**amx), linear(*vnni)));
   }
 }
 

@@ -16,7 +16,8 @@ constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
 using Messages = std::vector<ChatMessage>;
 
 absl::StatusOr<ChatPrompt> Render(std::string_view source, const Messages& messages = {}) {
-  const auto chat_template = ChatTemplate::Create(source, {{"bos_token", "<s>"}, {"eos_token", "</s>"}});
+  const auto chat_template =
+      ChatTemplate::Create(source, {{"bos_token", "<s>"}, {"eos_token", "</s>"}});
   if (!chat_template.ok()) return chat_template.status();
   return (*chat_template)->Render(messages);
 }
@@ -88,6 +89,9 @@ TEST(ChatTemplate, KnowsWhichBytesComeFromMessages) {
             "<[Héllo, hello]>");
   EXPECT_EQ(Marked("{% for c in messages[0].content|trim %}{{ c }}.{% endfor %}", {{"user", "éb"}}),
             "[é].[b].");
+  // The keys of a dictionary have no marks.
+  EXPECT_TRUE(IsError(Render("{{ {'x' + messages[0].content: 1}|tojson }}", messages).status(),
+                      kInvalid, "must not come from a message"));
 }
 
 TEST(ChatTemplate, MessagesCannotBecomeControlTokens) {
