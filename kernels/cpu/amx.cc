@@ -6,7 +6,7 @@
 namespace lacuna {
 namespace {
 
-// As with VNNI, but for products of several tokens with whole matrices.
+// As with VNNI, but for products of many tokens with whole matrices.
 constexpr KernelTable MakeAmxTable() {
   KernelTable table = MakeTable<Avx512Vnni>("amx");
   table.linear[static_cast<int>(DType::kInt8)] = &AmxKernels<Avx512Vnni>::Linear<Int8>;

@@ -82,7 +82,7 @@ TEST_P(DotBitEqualityTest, LinearIsDotRowsForEveryTile) {
   }
 }
 
-// From some number of tokens on, rows are unpacked first, or multiplied in tiles of 16 x 16, where
+// From some number of tokens on, rows are unpacked first, or multiplied in tiles of 16 x 16 where
 // there are so many.
 TEST_P(DotBitEqualityTest, LinearOfManyTokensIsDotRows) {
   for (int64_t tokens : {31, 32, 33, 35, 41, 64}) {
