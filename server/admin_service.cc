@@ -62,7 +62,8 @@ absl::Status AdminService::Unload(const grpc::ServerContext& rpc,
                                   const v1::UnloadModelRequest& request) {
   if (absl::Status status = Authenticate(rpc); !status.ok()) return status;
   const absl::Duration left = absl::FromChrono(rpc.deadline()) - absl::Now();
-  return models_->Unload(request.name(), std::min(left, unload_timeout_));
+  return models_->Unload(request.name(), std::min(left, unload_timeout_),
+                         [&rpc] { return rpc.IsCancelled(); });
 }
 
 grpc::Status AdminService::LoadModel(grpc::ServerContext* rpc, const v1::LoadModelRequest* request,

@@ -1,5 +1,6 @@
 #include "server/model_registry.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -44,9 +45,10 @@ void LogLoaded(const ModelHost& host, double seconds) {
 
 struct ModelRegistry::Model {
   std::unique_ptr<ModelHost> host;  // null while it loads, and when it is unloaded
+  bool unloading = false;           // an Unload waits for it
   bool unloaded = false;            // all but the entry itself is gone
-  // Null while it loads or is unloaded. It does not own the host: when all copies are gone it
-  // notifies `released`, which is what Unload waits for.
+  // Null while it loads, and at the end of an Unload. It does not own the host: when all copies
+  // are gone it notifies `released`, which is what Unload waits for.
   Lease lease;
   // Announced while the server ran: requests without a name do not mean it before it is loaded.
   bool joining = false;
@@ -86,10 +88,14 @@ absl::Status ModelRegistry::Load(const ModelSpec& spec) {
     next = absl::Now() + kProgressInterval;
     Log(LogLevel::kInfo, "model_loading", {{"model", spec.name}, {"progress", share}});
   };
-  absl::StatusOr<LoadedModel> loaded = loader_(load);
-  absl::StatusOr<std::unique_ptr<ModelHost>> host =
-      loaded.ok() ? ModelHost::Create(spec.name, *std::move(loaded), options_, metrics_)
-                  : loaded.status();
+  const auto create = [&]() -> absl::StatusOr<std::unique_ptr<ModelHost>> {
+    // One after the other: each asks first whether there is enough memory.
+    MutexLock one_load(&load_mu_);
+    absl::StatusOr<LoadedModel> loaded = loader_(load);
+    if (!loaded.ok()) return loaded.status();
+    return ModelHost::Create(spec.name, *std::move(loaded), options_, metrics_);
+  };
+  absl::StatusOr<std::unique_ptr<ModelHost>> host = create();
   MutexLock lock(&mu_);
   if (!host.ok()) {
     models_.erase(spec.name);
@@ -109,50 +115,32 @@ absl::Status ModelRegistry::Load(const ModelSpec& spec) {
   return absl::OkStatus();
 }
 
-absl::Status ModelRegistry::Unload(const std::string& name, absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+absl::Status ModelRegistry::Unload(const std::string& name, absl::Duration timeout,
+                                   const std::function<bool()>& cancelled) {
   std::shared_ptr<Model> model;
+  Lease lease;
   {
     MutexLock lock(&mu_);
     const auto it = models_.find(name);
     if (it == models_.end()) {
       return absl::NotFoundError(absl::StrCat("there is no model '", name, "'"));
     }
-    if (it->second->lease == nullptr) {
+    if (it->second->lease == nullptr || it->second->unloading) {
       return absl::FailedPreconditionError(
           absl::StrCat("model '", name, "' is being loaded or unloaded"));
     }
     model = it->second;
+    lease = model->lease;
+    model->unloading = true;
     metrics_->model_ready.Add({{"model", name}}).Set(0);
   }
-  model->host->scheduler().Drain();
-  if (!model->host->scheduler().WaitIdle(deadline - absl::Now())) {
-    return absl::DeadlineExceededError(
-        absl::StrCat("requests on model '", name, "' still run after ",
-                     absl::FormatDuration(timeout), "; it admits no new ones"));
-  }
-  // The engine is done; what may still hold a lease is a Tokenize call, or one that looks around.
-  std::weak_ptr<ModelHost> lease;
-  {
-    MutexLock lock(&mu_);
-    if (model->lease == nullptr) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("model '", name, "' is being unloaded or was unloaded meanwhile"));
-    }
-    lease = model->lease;
-    model->lease.reset();
-  }
-  const bool released = model->released->WaitForNotificationWithTimeout(deadline - absl::Now());
+  const absl::Status unused = WaitUntilUnused(model.get(), std::move(lease), timeout, cancelled);
   std::unique_ptr<ModelHost> host;
   {
     MutexLock lock(&mu_);
-    if (!released) {
-      model->lease = lease.lock();  // null: released just now
-      if (model->lease != nullptr) {
-        return absl::DeadlineExceededError(absl::StrCat("model '", name, "' is still in use after ",
-                                                        absl::FormatDuration(timeout),
-                                                        "; it admits no new requests"));
-      }
+    model->unloading = false;
+    if (!unused.ok()) {
+      return absl::Status(unused.code(), absl::StrCat("model '", name, "' ", unused.message()));
     }
     host = std::move(model->host);
     model->unloaded = true;
@@ -164,8 +152,48 @@ absl::Status ModelRegistry::Unload(const std::string& name, absl::Duration timeo
   models_.erase(name);
   // Nobody misses a model that was unloaded on purpose.
   metrics_->model_ready.Remove(&metrics_->model_ready.Add({{"model", name}}));
+  metrics_->model_load_seconds.Remove(&metrics_->model_load_seconds.Add({{"model", name}}));
   Log(LogLevel::kInfo, "model_unloaded", {{"model", name}});
   return absl::OkStatus();
+}
+
+absl::Status ModelRegistry::WaitUntilUnused(Model* model, Lease lease, absl::Duration timeout,
+                                            const std::function<bool()>& cancelled) {
+  const absl::Time deadline = absl::Now() + timeout;
+  // Waits in slices, to notice that nobody wants it any more.
+  const auto wait = [&](const std::function<bool(absl::Duration)>& wait_for) {
+    for (;;) {
+      const absl::Duration left = deadline - absl::Now();
+      if (wait_for(std::min(left, absl::Milliseconds(100)))) return absl::OkStatus();
+      if (cancelled()) {
+        return absl::CancelledError(
+            "is still in use, but the call was cancelled; it admits no "
+            "new requests");
+      }
+      if (left <= absl::Milliseconds(100)) {
+        return absl::DeadlineExceededError(absl::StrCat("is still in use after ",
+                                                        absl::FormatDuration(timeout),
+                                                        "; it admits no new requests"));
+      }
+    }
+  };
+  lease->scheduler().Drain();
+  absl::Status status =
+      wait([&](absl::Duration slice) { return lease->scheduler().WaitIdle(slice); });
+  if (!status.ok()) return status;
+  // The engine is done; what may still hold a lease is a Tokenize call, or one that looks around.
+  const std::weak_ptr<ModelHost> others = lease;
+  {
+    MutexLock lock(&mu_);
+    lease.reset();
+    model->lease.reset();
+  }
+  status = wait(
+      [&](absl::Duration slice) { return model->released->WaitForNotificationWithTimeout(slice); });
+  if (status.ok()) return status;
+  MutexLock lock(&mu_);
+  model->lease = others.lock();  // null: released just now
+  return model->lease == nullptr ? absl::OkStatus() : status;
 }
 
 absl::StatusOr<ModelRegistry::Lease> ModelRegistry::Find(const std::string& name) {

@@ -41,8 +41,11 @@ class ModelRegistry {
   absl::Status Load(const ModelSpec& spec);
   // Refuses new requests, waits for running ones, frees the memory. NOT_FOUND;
   // FAILED_PRECONDITION while it loads or another Unload waits; DEADLINE_EXCEEDED if it is in use
-  // for longer than `timeout`: then it is still there, refusing, and Unload may be called again.
-  absl::Status Unload(const std::string& name, absl::Duration timeout);
+  // for longer than `timeout`, CANCELLED if `cancelled`, which is asked now and then, says so: then
+  // it is still there, refusing, and Unload may be called again.
+  absl::Status Unload(
+      const std::string& name, absl::Duration timeout,
+      const std::function<bool()>& cancelled = [] { return false; });
 
   // The model of that name, or the only one if `name` is empty. NOT_FOUND; UNAVAILABLE with
   // RetryInfo while it loads or is unloaded; INVALID_ARGUMENT if the name is empty and there are
@@ -66,6 +69,9 @@ class ModelRegistry {
 
  private:
   struct Model;
+  // Waits, as Unload does, until all leases are gone but `lease`, and gives that up too.
+  absl::Status WaitUntilUnused(Model* model, Lease lease, absl::Duration timeout,
+                               const std::function<bool()>& cancelled);
   // Those that a request without a name may mean.
   std::vector<std::string> NamesOfUnnamed() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -73,6 +79,7 @@ class ModelRegistry {
   const ModelLoader loader_;
   Metrics* const metrics_;
   Traffic* const traffic_;
+  Mutex load_mu_;  // held while a model is loaded
   mutable Mutex mu_;
   std::map<std::string, std::shared_ptr<Model>> models_ ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;

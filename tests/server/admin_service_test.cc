@@ -105,6 +105,32 @@ TEST_F(AdminServiceTest, UnloadWaitsForRunningRequests) {
   EXPECT_EQ(Generate("new").code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(AdminServiceTest, OneUnloadAtATimeAndACancelledOneStopsWaiting) {
+  ASSERT_TRUE(Load("new", testing::TempDir()).ok());
+  auto lease = *test_.server().models().Find("new");
+  grpc::ClientContext context;
+  v1::UnloadModelRequest request;
+  request.set_name("new");
+  grpc::Status first;
+  std::thread unload([&] {
+    v1::UnloadModelResponse response;
+    first = stub_->UnloadModel(&context, request, &response);
+  });
+  EXPECT_TRUE(Eventually([&] { return test_.Metric("lacuna_model_ready", {"\"new\""}) == 0; }));
+  EXPECT_EQ(Unload("new").code(), absl::StatusCode::kFailedPrecondition);
+  context.TryCancel();
+  unload.join();
+  EXPECT_EQ(first.error_code(), grpc::StatusCode::CANCELLED);
+  // The server notices a little later.
+  EXPECT_TRUE(Eventually([&] {
+    return test_.server().models().Unload("new", absl::Milliseconds(20)).code() ==
+           absl::StatusCode::kDeadlineExceeded;
+  }));
+  lease = nullptr;
+  EXPECT_TRUE(Unload("new").ok());
+  EXPECT_EQ(Generate("new").code(), absl::StatusCode::kNotFound);
+}
+
 TEST_F(AdminServiceTest, AStreamThatNobodyReadsDoesNotHoldItsModel) {
   ASSERT_TRUE(Load("new", testing::TempDir()).ok());
   v1::GenerateRequest request = MakeRequest("a", 20);
