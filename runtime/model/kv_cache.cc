@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "kernels/base/aligned_buffer.h"
+#include "runtime/base/memory.h"
 
 namespace lacuna {
 
@@ -19,8 +20,14 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
   absl::StatusOr<AlignedBuffer> buffer =
       AlignedBuffer::Allocate(BytesPerBlock(config, type) * num_blocks);
   if (!buffer.ok()) return buffer.status();
-  const auto owner = std::make_shared<AlignedBuffer>(*std::move(buffer));
-  return Over(config, num_blocks, type, std::shared_ptr<std::byte>(owner, owner->data()));
+  struct Memory {
+    explicit Memory(AlignedBuffer all)
+        : buffer(std::move(all)), promise(buffer.data(), buffer.size()) {}
+    AlignedBuffer buffer;
+    PromisedMemory promise;  // blocks are first written when they are first used
+  };
+  const auto memory = std::make_shared<Memory>(*std::move(buffer));
+  return Over(config, num_blocks, type, std::shared_ptr<std::byte>(memory, memory->buffer.data()));
 }
 
 std::unique_ptr<KvCache> KvCache::Over(const ModelConfig& config, int32_t num_blocks, DType type,
