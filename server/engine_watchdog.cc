@@ -1,6 +1,5 @@
 #include "server/engine_watchdog.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/time/time.h"
@@ -20,7 +19,7 @@ bool StallDetector::IsStalled(bool has_work, absl::Time last_step, absl::Time no
 EngineWatchdog::EngineWatchdog(absl::Duration timeout, absl::Duration interval,
                                std::function<void()> sweep,
                                std::function<std::vector<EngineProgress>()> probe,
-                               std::function<void(bool)> report)
+                               std::function<void(const std::set<std::string>&)> report)
     : timeout_(timeout),
       interval_(interval),
       sweep_(std::move(sweep)),
@@ -39,7 +38,7 @@ EngineWatchdog::~EngineWatchdog() {
 }
 
 void EngineWatchdog::Loop() {
-  bool alive = true;
+  std::set<std::string> stuck;
   for (;;) {
     {
       MutexLock lock(&mu_);
@@ -47,29 +46,29 @@ void EngineWatchdog::Loop() {
       if (stopping_) return;
     }
     sweep_();
-    const std::optional<EngineProgress> stuck = FindStuck();
-    if (alive == !stuck.has_value()) continue;
-    alive = !stuck.has_value();
-    if (alive) {
-      Log(LogLevel::kInfo, "engine_moves_on");
-    } else {
-      Log(LogLevel::kError, "engine_stalled",
-          {{"model", stuck->model},
-           {"timeout_s", absl::ToDoubleSeconds(timeout_)},
-           {"failed_steps", stuck->failed_steps}});
-    }
-    report_(alive);
+    std::set<std::string> now_stuck = FindStuck(stuck);
+    if (now_stuck == stuck) continue;
+    stuck = std::move(now_stuck);
+    report_(stuck);
   }
 }
 
-std::optional<EngineProgress> EngineWatchdog::FindStuck() {
+std::set<std::string> EngineWatchdog::FindStuck(const std::set<std::string>& before) {
   const absl::Time now = Clock::Real()->Now();
-  std::optional<EngineProgress> stuck;
-  for (EngineProgress& engine : probe_()) {
+  std::set<std::string> stuck;
+  for (const EngineProgress& engine : probe_()) {
     StallDetector& detector = detectors_.try_emplace(engine.model, timeout_).first->second;
-    if (detector.IsStalled(engine.has_work, engine.last_step, now) ||
-        engine.failed_steps >= kMostFailedSteps) {
-      stuck = std::move(engine);
+    const bool is_stuck = detector.IsStalled(engine.has_work, engine.last_step, now) ||
+                          engine.failed_steps >= kMostFailedSteps;
+    if (is_stuck) stuck.insert(engine.model);
+    if (is_stuck == before.contains(engine.model)) continue;
+    if (is_stuck) {
+      Log(LogLevel::kError, "engine_stalled",
+          {{"model", engine.model},
+           {"timeout_s", absl::ToDoubleSeconds(timeout_)},
+           {"failed_steps", engine.failed_steps}});
+    } else {
+      Log(LogLevel::kInfo, "engine_moves_on", {{"model", engine.model}});
     }
   }
   return stuck;

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -40,32 +40,34 @@ struct EngineProgress {
   int32_t failed_steps = 0;  // the last ones, in a row
 };
 
-// Looks at the engines on a timer and reports when "all move on" becomes "one is stuck", or back;
-// and runs a sweep for whatever else may hang. Stuck is also one whose steps all fail, as they do
-// once a GPU has failed: only a new process can use that again.
+// Looks at the engines on a timer, reports and logs which are stuck, and runs a sweep for whatever
+// else may hang. Stuck is also one whose steps all fail, as they do once a GPU has failed: only a
+// new process can use that again.
 class EngineWatchdog {
  public:
   // Failed steps in a row from which on an engine counts as stuck.
   static constexpr int32_t kMostFailedSteps = 3;
 
-  // Every `interval`, `sweep` is called and `probe` lists the engines; `report` gets true (alive)
-  // or false, only on a change; at the start all is alive. All are called by the watchdog's thread.
+  // Every `interval`, `sweep` is called and `probe` lists the engines; `report` gets the models
+  // whose engines are stuck, whenever these change; at the start there are none. All are called by
+  // the watchdog's thread.
   EngineWatchdog(absl::Duration timeout, absl::Duration interval, std::function<void()> sweep,
                  std::function<std::vector<EngineProgress>()> probe,
-                 std::function<void(bool alive)> report);
+                 std::function<void(const std::set<std::string>& stuck)> report);
   ~EngineWatchdog();
   EngineWatchdog(const EngineWatchdog&) = delete;
   EngineWatchdog& operator=(const EngineWatchdog&) = delete;
 
  private:
   void Loop();
-  std::optional<EngineProgress> FindStuck();
+  // Logs what has changed since `before`.
+  std::set<std::string> FindStuck(const std::set<std::string>& before);
 
   const absl::Duration timeout_;
   const absl::Duration interval_;
   const std::function<void()> sweep_;
   const std::function<std::vector<EngineProgress>()> probe_;
-  const std::function<void(bool)> report_;
+  const std::function<void(const std::set<std::string>&)> report_;
   std::map<std::string, StallDetector> detectors_;  // by model
   Mutex mu_;
   CondVar stop_;

@@ -65,6 +65,8 @@ Metrics::Metrics(bool vllm_aliases)
       build_info(AddGauges("lacuna_build_info", "1; the labels say what runs")),
       engine_last_step(AddGauges("lacuna_engine_last_step_timestamp_seconds",
                                  "End of the last step, Unix time; 0 before the first")),
+      engine_stalled(AddGauges("lacuna_engine_stalled",
+                               "1 if the engine has work and makes no steps, or its steps fail")),
       ffn_neurons(AddCounters("lacuna_ffn_neurons_total", "FFN neurons, once per token")),
       ffn_neurons_active(AddCounters("lacuna_ffn_neurons_active_total",
                                      "FFN neurons that were not zero, once per token")),

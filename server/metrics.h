@@ -68,6 +68,7 @@ class Metrics {
   Gauges& draining;
   Gauges& build_info;
   Gauges& engine_last_step;
+  Gauges& engine_stalled;
 
   // Sparsity.
   Counters& ffn_neurons;         // layer, phase

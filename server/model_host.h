@@ -34,6 +34,7 @@ class ModelHost {
   }
   const std::vector<std::string>& warnings() const { return loaded_.warnings; }
   const ModelMetrics& metrics() const { return *metrics_; }
+  ModelMetrics& metrics() { return *metrics_; }
   // As MaxSequenceLength.
   int32_t max_length() const { return max_length_; }
   // Bytes of text that a token stands for, at most.

@@ -54,6 +54,7 @@ ModelMetrics::ModelMetrics(Metrics* metrics, const std::string& model, const Mod
       running_capacity_(metrics->running_capacity.Add({{"model", model}})),
       kv_usage_(metrics->kv_cache_usage.Add({{"model", model}})),
       last_step_(metrics->engine_last_step.Add({{"model", model}})),
+      stalled_(metrics->engine_stalled.Add({{"model", model}})),
       sparsity_(metrics->ffn_activation_sparsity.Add({{"model", model}}, RatioBuckets())),
       union_density_(metrics->ffn_batch_union_density.Add({{"model", model}}, RatioBuckets())),
       audits_(metrics->sparse_audit.Add({{"model", model}})),
@@ -89,6 +90,7 @@ ModelMetrics::~ModelMetrics() {
   metrics_->running_capacity.Remove(&running_capacity_);
   metrics_->kv_cache_usage.Remove(&kv_usage_);
   metrics_->engine_last_step.Remove(&last_step_);
+  metrics_->engine_stalled.Remove(&stalled_);
   if (vllm_running_ == nullptr) return;
   metrics_->vllm_requests_running->Remove(vllm_running_);
   metrics_->vllm_requests_waiting->Remove(vllm_waiting_);

@@ -36,6 +36,8 @@ class ModelMetrics : public EngineMetrics {
   void OnPreemption() override { preemptions_.Increment(); }
   void OnLoad(const EngineLoad& load) override;
 
+  // Whether the engine is stuck, as the watchdog found. Any thread.
+  void SetStalled(bool stalled) { stalled_.Set(stalled); }
   // Share of zero FFN neurons since the start; 0 before the first step. Any thread.
   double MeasuredSparsity() const;
 
@@ -80,6 +82,7 @@ class ModelMetrics : public EngineMetrics {
   Gauge& running_capacity_;
   Gauge& kv_usage_;
   Gauge& last_step_;
+  Gauge& stalled_;
   Histogram& sparsity_;
   Histogram& union_density_;
   Counter& audits_;

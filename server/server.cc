@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <exception>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -81,12 +83,12 @@ absl::Status Server::Start() {
   if (!credentials.ok()) return credentials.status();
   for (const std::string& address : {options_.listen, options_.admin_listen}) {
     if (address.empty() || IsLoopback(address)) continue;
-    if (!options_.tls_cert.empty() || authenticator_.required()) continue;
+    if (!options_.tls_client_ca.empty() || authenticator_.required()) continue;
     Log(LogLevel::kWarning, "open_to_everybody",
         {{"listen", address},
          {"message",
-          "not a loopback address, without TLS and without tokens: whoever reaches it "
-          "can use it; see --tls_cert and --auth_token_file"}});
+          "not a loopback address, and neither tokens nor client certificates are asked for: "
+          "whoever reaches it can use it; see --auth_token_file and --tls_client_ca"}});
   }
   auto rpc = RpcServer::Start(options_.listen, *credentials, &service_, /*health=*/true, options_);
   if (!rpc.ok()) return rpc.status();
@@ -127,7 +129,12 @@ void Server::StartWatchdog() {
         }
         return engines;
       },
-      [this](bool alive) { SetHealth(&Server::alive_, alive); });
+      [this](const std::set<std::string>& stuck) {
+        for (const ModelRegistry::Entry& entry : models_.List()) {
+          if (entry.lease != nullptr) entry.lease->metrics().SetStalled(stuck.contains(entry.name));
+        }
+        SetHealth(&Server::alive_, stuck.empty());
+      });
 }
 
 absl::Status Server::StartMetrics() {

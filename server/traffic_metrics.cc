@@ -17,8 +17,9 @@ constexpr std::array kEndReasons = {FinishReason::kEos,          FinishReason::k
                                     FinishReason::kContextLimit, FinishReason::kTimeLimit};
 constexpr std::array kStages = {CallStage::kAdmission, CallStage::kQueue, CallStage::kPrefill,
                                 CallStage::kDecode, CallStage::kWrite};
-constexpr std::array kRejectReasons = {"invalid_argument", "not_found", "queue_full",
-                                       "loading",          "draining",  "unauthenticated"};
+constexpr std::array kRejectReasons = {
+    "invalid_argument", "not_found",       "queue_full", "loading",
+    "draining",         "unauthenticated", "other"};
 
 bool IsGenerate(Method method) {
   return method == Method::kGenerate || method == Method::kGenerateStream;

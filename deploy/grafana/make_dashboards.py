@@ -262,8 +262,8 @@ def service():
               + rate("lacuna_prefix_cache_queries_total"))], max=1)
 
     d.row("Engine")
-    d.lines("Since the last step", "Grows when idle; with open calls over 60 s it is a stall, "
-            "and liveness fails.", "s", up_is_bad(30, 60),
+    d.lines("Since the last step", "While calls are open. Over 60 s it is a stall and liveness "
+            "fails, unless clients still read what is finished.", "s", up_is_bad(30, 60),
             [("{{model}} {{instance}}", "(time() - lacuna_engine_last_step_timestamp_seconds"
               "{{S}}) * (lacuna_grpc_streams_open{{S}} > bool 0)")])
     d.lines("Steps", "Engine steps a second, by phase.", "ops", PLAIN,

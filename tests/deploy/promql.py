@@ -51,8 +51,9 @@ def of_rules(name, rules):
                 yield Expression(f"{name}, {rule['record']}", rule["expr"], rule["record"])
             else:
                 # An alert that does not fire has no samples. With `bool` each comparison has one
-                # where its operands have one.
+                # where its operands have one; what `absent` misses is there.
                 text = re.sub(r" (==|!=|>=|<=|>|<) ", r" \1 bool ", rule["expr"])
+                text = re.sub(r"^absent\((.*)\)$", r"\1", text)
                 yield Expression(f"{name}, {rule['alert']}", text)
 
 

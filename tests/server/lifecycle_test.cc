@@ -71,11 +71,13 @@ TEST(HealthTest, LivenessFailsWhileAnEngineIsStuckAndOnlyThen) {
   EXPECT_TRUE(Eventually(
       [&] { return Check(channel, "liveness") == health::HealthCheckResponse::NOT_SERVING; }));
   EXPECT_EQ(Check(channel, "readiness"), health::HealthCheckResponse::NOT_SERVING);
+  EXPECT_EQ(test.Metric("lacuna_engine_stalled"), 1);
   test.gate().Open();
   EXPECT_TRUE(Eventually(
       [&] { return Check(channel, "liveness") == health::HealthCheckResponse::SERVING; }));
   EXPECT_TRUE(Eventually(
       [&] { return Check(channel, "readiness") == health::HealthCheckResponse::SERVING; }));
+  EXPECT_EQ(test.Metric("lacuna_engine_stalled"), 0);
   v1::GenerateStreamResponse message;
   while (stream->Read(&message)) {
   }

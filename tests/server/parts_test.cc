@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <set>
 
 #include "absl/synchronization/notification.h"
 #include "proto/status.h"
@@ -58,23 +59,24 @@ TEST(StallDetectorTest, OnlyWorkWithoutProgressIsAStall) {
 TEST(EngineWatchdogTest, AnEngineWhoseStepsAllFailIsReported) {
   std::atomic<int32_t> failed_steps = EngineWatchdog::kMostFailedSteps - 1;
   std::atomic<int> probes = 0;
-  std::atomic<bool> alive = true;
+  std::set<std::string> stuck;
   absl::Notification probed_often, reported;
   EngineWatchdog watchdog(
       absl::Hours(1), absl::Milliseconds(1), [] {},
       [&] {
         if (++probes == 5) probed_often.Notify();
-        return std::vector<EngineProgress>{{"m", false, absl::UnixEpoch(), failed_steps}};
+        return std::vector<EngineProgress>{{"m", false, absl::UnixEpoch(), failed_steps},
+                                           {"well", false, absl::UnixEpoch(), 0}};
       },
-      [&](bool now_alive) {
-        alive = now_alive;
+      [&](const std::set<std::string>& now_stuck) {
+        stuck = now_stuck;
         reported.Notify();
       });
   probed_often.WaitForNotification();
-  EXPECT_TRUE(alive);
+  EXPECT_FALSE(reported.HasBeenNotified());
   ++failed_steps;
   reported.WaitForNotification();
-  EXPECT_FALSE(alive);
+  EXPECT_THAT(stuck, testing::ElementsAre("m"));
 }
 
 TEST(LoggerTest, ALineIsOneJsonObjectAndCannotBeForged) {
