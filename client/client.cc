@@ -269,8 +269,10 @@ absl::Status Client::GenerateStream(const v1::GenerateRequest& request, StreamCa
   return status;
 }
 
-absl::StatusOr<v1::TokenizeResponse> Client::Tokenize(const v1::TokenizeRequest& request) {
-  return impl_->Unary(*impl_->generation, &v1::GenerationService::Stub::Tokenize, request);
+absl::StatusOr<v1::TokenizeResponse> Client::Tokenize(const v1::TokenizeRequest& request,
+                                                      Cancellation* cancellation) {
+  return impl_->Unary(*impl_->generation, &v1::GenerationService::Stub::Tokenize, request,
+                      cancellation);
 }
 
 absl::StatusOr<v1::DetokenizeResponse> Client::Detokenize(const v1::DetokenizeRequest& request) {

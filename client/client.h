@@ -94,7 +94,8 @@ class Client {
   absl::Status GenerateStream(const v1::GenerateRequest& request, StreamCallback on_event,
                               Cancellation* cancellation = nullptr);
 
-  absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request);
+  absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request,
+                                                Cancellation* cancellation = nullptr);
   absl::StatusOr<v1::DetokenizeResponse> Detokenize(const v1::DetokenizeRequest& request);
   absl::StatusOr<v1::ListModelsResponse> ListModels();
   // An empty name means the server's only model.

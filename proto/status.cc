@@ -11,7 +11,16 @@ namespace {
 constexpr absl::string_view kTypePrefix = "type.googleapis.com/";
 // gRPC peers take 8 KiB of metadata as a rule, and message and details both travel there.
 constexpr size_t kMaxMessageBytes = 1024;
+constexpr size_t kMaxDescriptionBytes = 1024;
 constexpr size_t kMaxDetailBytes = 4096;
+
+// The first `bytes` of UTF-8 `text` at most, without a part of a character: a protobuf string with
+// one would not be parsed.
+std::string Shortened(absl::string_view text, size_t bytes) {
+  if (text.size() <= bytes) return std::string(text);
+  while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xC0) == 0x80) --bytes;
+  return std::string(text.substr(0, bytes));
+}
 
 template <typename Detail>
 std::string TypeUrl() {
@@ -36,7 +45,7 @@ std::optional<Detail> GetDetail(const absl::Status& status) {
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   const auto code = static_cast<grpc::StatusCode>(status.code());
-  const std::string message(status.message().substr(0, kMaxMessageBytes));
+  const std::string message = Shortened(status.message(), kMaxMessageBytes);
   google::rpc::Status details;
   size_t detail_bytes = 0;
   status.ForEachPayload([&](absl::string_view type_url, const absl::Cord& payload) {
@@ -72,7 +81,7 @@ absl::Status InvalidFields(const std::vector<FieldViolation>& violations) {
                     violation.description);
     auto* added = detail.add_field_violations();
     added->set_field(violation.field);
-    added->set_description(violation.description);
+    added->set_description(Shortened(violation.description, kMaxDescriptionBytes));
   }
   absl::Status status = absl::InvalidArgumentError(message);
   SetDetail(&status, detail);

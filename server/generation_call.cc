@@ -93,6 +93,12 @@ void OpenCalls::EndStalled(absl::Duration timeout) {
   for (const auto& call : All()) call->EndIfStalled(timeout);
 }
 
+absl::Status ClientIsGone(absl::Time deadline) {
+  return absl::Now() + kDeadlineGrace >= deadline
+             ? absl::DeadlineExceededError("the deadline of the call has passed")
+             : absl::CancelledError("the client cancelled the call or went away");
+}
+
 std::string NewRequestId() { return absl::StrFormat("%016x", RandomNumber()); }
 
 RequestLimits LimitsOf(const ServiceContext& context, ModelHost& host) {
@@ -170,7 +176,7 @@ absl::Status GenerationCall::Tokenize() {
   const auto prompt_tokens = static_cast<int32_t>(request.prompt.size());
   const absl::Status status = BoundByContext(prompt_tokens, limits, &validated_.effective);
   if (!status.ok()) return status;
-  return CheckLogprobsFit(prompt_tokens, method_ == Method::kGenerateStream, validated_.effective);
+  return CheckAnswerFits(prompt_tokens, method_ == Method::kGenerateStream, validated_.effective);
 }
 
 void GenerationCall::TokenizeAndSubmit() {
@@ -223,13 +229,7 @@ bool GenerationCall::Abort(const absl::Status& why) {
   return true;
 }
 
-absl::Status GenerationCall::ClientIsGone() const {
-  return absl::Now() + kDeadlineGrace >= metadata_.deadline
-             ? absl::DeadlineExceededError("the deadline of the call has passed")
-             : absl::CancelledError("the client cancelled the call or went away");
-}
-
-void GenerationCall::AbortByClient() { Abort(ClientIsGone()); }
+void GenerationCall::AbortByClient() { Abort(ClientIsGone(metadata_.deadline)); }
 
 void GenerationCall::End(const absl::Status& status) {
   if (ended_) return;
@@ -312,7 +312,7 @@ void GenerationCall::Record(bool sent) {
   context_->open_calls->Remove(this);
   const absl::Duration duration = absl::Now() - arrival_;
   MutexLock lock(&mu_);
-  if (status_.ok() && !sent) status_ = ClientIsGone();
+  if (status_.ok() && !sent) status_ = ClientIsGone(metadata_.deadline);
   const absl::StatusCode code = status_.code();
   const char* finish_reason = "none";
   if (code == absl::StatusCode::kOk) {

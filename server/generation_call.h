@@ -59,6 +59,10 @@ struct ServiceContext {
 
 RequestLimits LimitsOf(const ServiceContext& context, ModelHost& host);
 
+// Why a call ends whose client does not wait: DEADLINE_EXCEEDED if `deadline` has passed, else
+// CANCELLED.
+absl::Status ClientIsGone(absl::Time deadline);
+
 std::string NewRequestId();  // for calls that bring none, or none that is fit
 
 // Metadata with which every answer carries the id of its call. If nothing but an error is
@@ -135,7 +139,6 @@ class GenerationCall : public TokenSink, public std::enable_shared_from_this<Gen
   void EndIfSlow(bool fits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void CountSlow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   v1::Started MakeStarted() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::Status ClientIsGone() const;
   nlohmann::ordered_json LogLine(absl::Duration duration) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const ServiceContext* const context_;

@@ -41,10 +41,10 @@ CallMetadata ReadMetadata(const grpc::CallbackServerContext& rpc,
   if (!IsTraceparent(metadata.traceparent)) metadata.traceparent.clear();
   metadata.deadline = absl::FromChrono(rpc.deadline());
   const bool in_message = !request.request_id().empty();
-  metadata.request_id = in_message ? request.request_id() : MetadataValue(rpc, "x-request-id");
+  metadata.request_id = in_message ? request.request_id() : MetadataValue(rpc, kRequestIdKey);
   if (!metadata.request_id.empty()) {
     metadata.request_id_status =
-        CheckRequestId(in_message ? "request_id" : "x-request-id", metadata.request_id);
+        CheckRequestId(in_message ? "request_id" : kRequestIdKey, metadata.request_id);
   }
   if (metadata.request_id.empty() || !metadata.request_id_status.ok()) {
     metadata.request_id = NewRequestId();
@@ -52,7 +52,7 @@ CallMetadata ReadMetadata(const grpc::CallbackServerContext& rpc,
   return metadata;
 }
 
-// A call that is not Generate: counts it, checks the token, and finishes it once.
+// A call that is not Generate: counts it, checks the token, and finishes it once, with its id.
 class SimpleCall {
  public:
   SimpleCall(const ServiceContext* context, Method method, grpc::CallbackServerContext* rpc,
@@ -61,17 +61,27 @@ class SimpleCall {
         method_(method),
         traffic_(context->traffic->Get(context->models->Resolve(model))),
         reactor_(rpc->DefaultReactor()),
-        allowed_(context->authenticator->Check(MetadataValue(*rpc, "authorization"))) {
+        allowed_(context->authenticator->Check(MetadataValue(*rpc, "authorization"))),
+        request_id_(MetadataValue(*rpc, kRequestIdKey)) {
+    if (request_id_.empty() || !CheckRequestId(kRequestIdKey, request_id_).ok()) {
+      request_id_ = NewRequestId();
+    }
     traffic_->OnStarted(method);
   }
   const absl::Status& allowed() const { return allowed_; }
   grpc::ServerUnaryReactor* Finish(const absl::Status& status) {
     traffic_->OnEnded(method_, status.code(), "none");
+    if (status.ok()) {
+      rpc_->AddInitialMetadata(kRequestIdKey, request_id_);
+    } else {
+      rpc_->AddTrailingMetadata(kRequestIdKey, request_id_);
+    }
     reactor_->Finish(ToGrpcStatus(status));
     return reactor_;
   }
   grpc::ServerUnaryReactor* reactor() const { return reactor_; }
   bool IsCancelled() const { return rpc_->IsCancelled(); }
+  absl::Time deadline() const { return absl::FromChrono(rpc_->deadline()); }
 
  private:
   grpc::CallbackServerContext* const rpc_;
@@ -79,6 +89,7 @@ class SimpleCall {
   TrafficMetrics* const traffic_;
   grpc::ServerUnaryReactor* const reactor_;
   const absl::Status allowed_;
+  std::string request_id_;
 };
 
 // Runs `work` on `worker` and finishes `call` with what it returns. Nothing is done for a client
@@ -86,7 +97,7 @@ class SimpleCall {
 template <typename Work>
 grpc::ServerUnaryReactor* FinishOnWorker(WorkerPool* worker, SimpleCall call, Work work) {
   absl::Status status = worker->Run([call, work]() mutable {
-    call.Finish(call.IsCancelled() ? absl::CancelledError("nobody waits for it") : work());
+    call.Finish(call.IsCancelled() ? ClientIsGone(call.deadline()) : work());
   });
   return status.ok() ? call.reactor() : call.Finish(std::move(status));
 }

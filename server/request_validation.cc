@@ -314,27 +314,29 @@ absl::Status BoundByContext(int32_t prompt_tokens, const RequestLimits& limits,
   return absl::OkStatus();
 }
 
-absl::Status CheckLogprobsFit(int32_t prompt_tokens, bool streams,
-                              const v1::EffectiveParams& effective) {
+absl::Status CheckAnswerFits(int32_t prompt_tokens, bool streams,
+                             const v1::EffectiveParams& effective) {
   // An id, a float and a few bytes of text with their headers.
   static constexpr int64_t kLogprobBytes = 24;
+  static constexpr int64_t kTextBytes = 4;  // of a token of English
+  static constexpr int64_t kIdBytes = 3;    // as a varint, below 2^21
   const v1::OutputParams& output = effective.output();
-  const auto check = [](const char* field, int64_t tokens, int64_t alternatives) {
-    const int64_t bytes = tokens * (alternatives + 1) * kLogprobBytes;
-    if (bytes <= kMaxMessageBytes) return absl::OkStatus();
-    return InvalidFields(
-        {{field, absl::StrCat("makes about ", bytes, " bytes of ", tokens,
-                              " tokens, the limit of a message is ", kMaxMessageBytes)}});
+  const auto too_large = [](const char* field, int64_t bytes) {
+    return InvalidFields({{field, absl::StrCat("could make a message of about ", bytes,
+                                               " bytes, the limit is ", kMaxMessageBytes)}});
   };
+  int64_t bytes = 0;
   if (output.has_prompt_logprobs()) {
-    const absl::Status status =
-        check("output.prompt_logprobs", prompt_tokens, output.prompt_logprobs());
-    if (!status.ok()) return status;
+    bytes = int64_t{prompt_tokens} * (output.prompt_logprobs() + 1) * kLogprobBytes;
+    if (bytes > kMaxMessageBytes) return too_large("output.prompt_logprobs", bytes);
   }
-  if (streams || !output.has_logprobs()) return absl::OkStatus();
-  return check("output.logprobs",
-               int64_t{effective.sampling().n()} * effective.stopping().max_tokens(),
-               output.logprobs());
+  if (streams) return absl::OkStatus();
+  int64_t token_bytes = kTextBytes;
+  if (output.return_token_ids()) token_bytes += kIdBytes;
+  if (output.has_logprobs()) token_bytes += (int64_t{output.logprobs()} + 1) * kLogprobBytes;
+  bytes += int64_t{effective.sampling().n()} * effective.stopping().max_tokens() * token_bytes;
+  if (bytes <= kMaxMessageBytes) return absl::OkStatus();
+  return too_large(output.has_logprobs() ? "output.logprobs" : "stopping.max_tokens", bytes);
 }
 
 absl::Status CheckRequestId(const std::string& field, std::string_view id) {

@@ -106,7 +106,7 @@ v1::Model ToProto(const ModelHost& host, int32_t default_max_tokens) {
     out.set_activation_threshold(config.activation.threshold);
   }
   out.set_sparse(config.activation.has_zeros());
-  out.set_context_length(config.max_context);
+  out.set_context_length(host.max_length());
   out.set_vocab_size(config.vocab_size);
   out.set_num_layers(config.num_layers);
   out.set_hidden_size(config.hidden_size);

@@ -41,13 +41,16 @@ class Chat {
         conversation_(options.system),
         transcript_(options.user_prefix, options.reply_prefix) {}
 
-  // Called on the signal thread: ends the reply that is being generated, if any.
+  // Called on the signal thread: ends the reply that is being made, if any, else the process unless
+  // somebody sits at the prompt.
   void Interrupt() {
     absl::MutexLock lock(&mu_);
-    if (generating_ != nullptr) {
-      generating_->Cancel();
+    if (replying_ != nullptr) {
+      replying_->Cancel();
     } else if (interactive_) {
       WriteStderr("\nCtrl-D leaves\n> ");
+    } else {
+      _exit(kExitFailure);
     }
   }
 
@@ -88,15 +91,44 @@ class Chat {
     request.set_model(model_.name());
     request.mutable_stopping()->set_max_tokens(max_tokens_);
     request.mutable_sparsity()->set_report(options_.stats);
-    if (absl::Status status = FillPrompt(&request); !status.ok()) {
-      RemoveLastTurn();
+    Cancellation cancellation;
+    SetReplying(&cancellation);
+    absl::Status status = FillPrompt(&request, &cancellation);
+    std::string reply;
+    v1::Started started;
+    std::vector<v1::Finished> finished;
+    const bool asked = status.ok();
+    if (asked) {
+      status = client_->GenerateStream(
+          request,
+          [&](const v1::GenerateStreamResponse& event) {
+            if (event.has_started()) started = event.started();
+            if (event.has_finished()) finished.push_back(event.finished());
+            reply += event.delta().text();
+            stdout_gone_ = !WriteServerText(event.delta().text());
+            return !stdout_gone_;
+          },
+          &cancellation);
+    }
+    SetReplying(nullptr);
+    if (stdout_gone_ || (asked && !WriteStdout("\n"))) {
+      stdout_gone_ = true;
+      return kExitFailure;
+    }
+    // What was said before an interruption was said.
+    if (!status.ok() && !cancellation.cancelled()) {
+      transcript_.RemoveLastTurn();
+      conversation_.RemoveLastTurn();
       return Fail(status);
     }
-    return Stream(request);
+    transcript_.AddReply(reply);
+    conversation_.AddReply(reply);
+    if (options_.stats && status.ok()) WriteStderr(StatsText(started, finished));
+    return kExitOk;
   }
 
   // As much of what was said as leaves room for the reply.
-  absl::Status FillPrompt(v1::GenerateRequest* request) {
+  absl::Status FillPrompt(v1::GenerateRequest* request, Cancellation* cancellation) {
     const uint32_t room = model_.context_length() - max_tokens_;
     v1::TokenizeRequest tokenize;
     tokenize.set_model(model_.name());
@@ -104,7 +136,7 @@ class Chat {
       auto messages = conversation_.Messages(
           room, [&](const v1::ChatMessages& all) -> absl::StatusOr<uint32_t> {
             *tokenize.mutable_messages() = all;
-            const auto response = client_->Tokenize(tokenize);
+            const auto response = client_->Tokenize(tokenize, cancellation);
             if (!response.ok()) return response.status();
             return static_cast<uint32_t>(response->token_ids_size());
           });
@@ -115,7 +147,7 @@ class Chat {
     const auto ids = transcript_.Tokens(
         room, [&](const std::string& text) -> absl::StatusOr<std::vector<uint32_t>> {
           tokenize.set_text(text);
-          const auto response = client_->Tokenize(tokenize);
+          const auto response = client_->Tokenize(tokenize, cancellation);
           if (!response.ok()) return response.status();
           return std::vector<uint32_t>(response->token_ids().begin(), response->token_ids().end());
         });
@@ -124,46 +156,9 @@ class Chat {
     return absl::OkStatus();
   }
 
-  void RemoveLastTurn() {
-    transcript_.RemoveLastTurn();
-    conversation_.RemoveLastTurn();
-  }
-
-  int Stream(const v1::GenerateRequest& request) {
-    Cancellation cancellation;
-    SetGenerating(&cancellation);
-    std::string reply;
-    v1::Started started;
-    std::vector<v1::Finished> finished;
-    const absl::Status status = client_->GenerateStream(
-        request,
-        [&](const v1::GenerateStreamResponse& event) {
-          if (event.has_started()) started = event.started();
-          if (event.has_finished()) finished.push_back(event.finished());
-          reply += event.delta().text();
-          stdout_gone_ = !WriteServerText(event.delta().text());
-          return !stdout_gone_;
-        },
-        &cancellation);
-    SetGenerating(nullptr);
-    if (stdout_gone_ || !WriteStdout("\n")) {
-      stdout_gone_ = true;
-      return kExitFailure;
-    }
-    // What was said before an interruption was said.
-    if (!status.ok() && !cancellation.cancelled()) {
-      RemoveLastTurn();
-      return Fail(status);
-    }
-    transcript_.AddReply(reply);
-    conversation_.AddReply(reply);
-    if (options_.stats && status.ok()) WriteStderr(StatsText(started, finished));
-    return kExitOk;
-  }
-
-  void SetGenerating(Cancellation* cancellation) {
+  void SetReplying(Cancellation* cancellation) {
     absl::MutexLock lock(&mu_);
-    generating_ = cancellation;
+    replying_ = cancellation;
   }
 
   const ChatOptions& options_;
@@ -177,7 +172,7 @@ class Chat {
   bool stdout_gone_ = false;
 
   absl::Mutex mu_;
-  Cancellation* generating_ ABSL_GUARDED_BY(mu_) = nullptr;
+  Cancellation* replying_ ABSL_GUARDED_BY(mu_) = nullptr;
 };
 
 int Run(const ChatOptions& options) {

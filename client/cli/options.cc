@@ -123,7 +123,8 @@ void AddSamplingOptions(CLI::App* app, SamplingOptions* o) {
   app->add_option("--model", o->model, "Name of the model; may be left out if there is one")
       ->check(Utf8());
   app->add_option("--ffn", o->ffn,
-                  "FFN path wished for; the text is the same unless a predictor runs")
+                  "FFN path wished for; the text is the same, on a CPU to the bit, unless a "
+                  "predictor runs")
       ->check(CLI::IsMember({"auto", "dense", "sparse"}))
       ->capture_default_str();
 

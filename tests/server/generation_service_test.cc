@@ -112,6 +112,29 @@ TEST(GenerateTest, StopStringEndsAChoice) {
   EXPECT_EQ(test.Metric("lacuna_requests_total", {"finish_reason=\"stop_string\"", "\"OK\""}), 1);
 }
 
+TEST(OtherMethodsTest, RequestIdIsEchoedOrMade) {
+  TestServer test;
+  const auto stub = test.NewStub();
+  const auto id_of = [](const auto& metadata) {
+    const auto it = metadata.find("x-request-id");
+    return it == metadata.end() ? "" : std::string(it->second.data(), it->second.size());
+  };
+  {
+    grpc::ClientContext context;
+    context.AddMetadata("x-request-id", "mine");
+    v1::GetModelResponse response;
+    EXPECT_TRUE(stub->GetModel(&context, {}, &response).ok());
+    EXPECT_EQ(id_of(context.GetServerInitialMetadata()), "mine");
+  }
+  grpc::ClientContext context;
+  v1::TokenizeRequest request;
+  request.set_model("nope");
+  v1::TokenizeResponse response;
+  EXPECT_FALSE(stub->Tokenize(&context, request, &response).ok());
+  EXPECT_EQ(id_of(context.GetServerInitialMetadata()), "");
+  EXPECT_EQ(id_of(context.GetServerTrailingMetadata()).size(), 16u);
+}
+
 TEST(GenerateTest, RequestIdIsEchoedFromFieldOrMetadataOrMade) {
   TestServer test;
   const auto stub = test.NewStub();

@@ -291,21 +291,35 @@ TEST(RequestValidationTest, ValuesReachTheEngineRequest) {
   EXPECT_EQ(out.ffn_mode, FfnMode::kDense);
 }
 
-TEST(RequestValidationTest, LogprobsMustFitAMessage) {
+TEST(RequestValidationTest, AnswersMustFitAMessage) {
   v1::EffectiveParams effective;
   effective.mutable_sampling()->set_n(16);
   effective.mutable_stopping()->set_max_tokens(1000);
-  EXPECT_TRUE(CheckLogprobsFit(100000, false, effective).ok());
+  EXPECT_TRUE(CheckAnswerFits(100000, false, effective).ok());
   effective.mutable_output()->set_logprobs(20);
-  EXPECT_TRUE(CheckLogprobsFit(100000, true, effective).ok());  // in many messages
-  const absl::Status unary = CheckLogprobsFit(100000, false, effective);
+  EXPECT_TRUE(CheckAnswerFits(100000, true, effective).ok());  // in many messages
+  const absl::Status unary = CheckAnswerFits(100000, false, effective);
   EXPECT_EQ(FieldViolations(unary)[0].field, "output.logprobs");
   effective.mutable_sampling()->set_n(1);
-  EXPECT_TRUE(CheckLogprobsFit(100000, false, effective).ok());
+  EXPECT_TRUE(CheckAnswerFits(100000, false, effective).ok());
   effective.mutable_output()->set_prompt_logprobs(5);
-  const absl::Status prompt = CheckLogprobsFit(100000, true, effective);
+  const absl::Status prompt = CheckAnswerFits(100000, true, effective);
   EXPECT_EQ(FieldViolations(prompt)[0].field, "output.prompt_logprobs");
-  EXPECT_TRUE(CheckLogprobsFit(10000, true, effective).ok());
+  EXPECT_TRUE(CheckAnswerFits(10000, true, effective).ok());
+  // Neither is too much by itself, but both are in one message.
+  effective.mutable_stopping()->set_max_tokens(8000);
+  effective.mutable_output()->clear_prompt_logprobs();
+  EXPECT_TRUE(CheckAnswerFits(25000, false, effective).ok());
+  effective.mutable_output()->set_prompt_logprobs(5);
+  EXPECT_TRUE(CheckAnswerFits(25000, true, effective).ok());
+  EXPECT_FALSE(CheckAnswerFits(25000, false, effective).ok());
+  // Text alone.
+  effective.clear_output();
+  effective.mutable_stopping()->set_max_tokens(130000);
+  EXPECT_TRUE(CheckAnswerFits(10, false, effective).ok());
+  effective.mutable_sampling()->set_n(16);
+  EXPECT_EQ(FieldViolations(CheckAnswerFits(10, false, effective))[0].field, "stopping.max_tokens");
+  EXPECT_TRUE(CheckAnswerFits(10, true, effective).ok());
 }
 
 TEST(RequestValidationTest, MaxTokensIsBoundedByTheContextAndPromptMustFit) {

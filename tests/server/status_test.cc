@@ -41,6 +41,20 @@ TEST(StatusTest, LongMessagesAreCutToFitMetadata) {
   const grpc::Status wire = ToGrpcStatus(InvalidFields({{"f", std::string(100'000, 'x')}}));
   EXPECT_LE(wire.error_message().size(), 1024u);
   EXPECT_LE(wire.error_details().size(), 6000u);
+  EXPECT_EQ(FieldViolations(FromGrpcStatus(wire))[0].field, "f");
+}
+
+TEST(StatusTest, ACharacterIsNotCutInTwo) {
+  for (int before = 0; before < 3; ++before) {
+    std::string text(before, 'x');
+    for (int i = 0; i < 600; ++i) text += "\u20ac";
+    const grpc::Status wire = ToGrpcStatus(InvalidFields({{"f", text}}));
+    const auto violations = FieldViolations(FromGrpcStatus(wire));
+    ASSERT_EQ(violations.size(), 1u) << before;
+    EXPECT_EQ(violations[0].description, text.substr(0, violations[0].description.size()));
+    EXPECT_EQ((violations[0].description.size() - before) % 3, 0u);
+    EXPECT_EQ((wire.error_message().size() - 3 - before) % 3, 0u);
+  }
 }
 
 }  // namespace
