@@ -134,8 +134,11 @@ std::vector<Engine::BatchEntry> Engine::ScheduleBatch(absl::Time now) {
   }
   std::vector<Sequence*> waiting;
   std::vector<BlockAllocator::Prefix> prefixes;
+  // Nothing is looked up for those behind the first one that does not fit: PlanStep stops there.
+  int64_t blocks_wanted = static_cast<int64_t>(running.size());
   for (Sequence* s : waiting_) {
     if (running.size() + waiting.size() >= static_cast<size_t>(options_.max_concurrent)) break;
+    if (blocks_wanted > snapshot.free_blocks) break;
     waiting.push_back(s);
     BlockAllocator::Prefix& prefix = prefixes.emplace_back();
     if (options_.prefix_cache) {
@@ -145,6 +148,7 @@ std::vector<Engine::BatchEntry> Engine::ScheduleBatch(absl::Time now) {
     WaitingSequence& w = snapshot.waiting.emplace_back();
     w.uncomputed = s->ChunkLimit(cached * KvCache::kBlockSize, &prompt_rows);
     w.new_blocks = KvCache::BlocksFor(s->length()) - cached + prefix.unreferenced;
+    blocks_wanted += w.new_blocks + 1;
   }
 
   const StepPlan plan = PlanStep(snapshot);
