@@ -4,16 +4,18 @@
 # Usage: scripts/gpu.sh              builds (nvcc, no gRPC), then takes LACUNA_GPU_SECONDS (540) at most
 #        scripts/gpu.sh --pack       builds only, for Hopper, into build/gpu: needs no GPU
 #        scripts/gpu.sh --built      builds nothing: runs a build/gpu that was carried here
-#        scripts/gpu.sh --sanitize   instead of the benchmarks, the tests again under
-#                                    compute-sanitizer: memcheck, then racecheck (also with --built)
+#        scripts/gpu.sh --sanitize[=TOOL]  instead of the benchmarks, the tests again under
+#                                    compute-sanitizer: memcheck, then racecheck, or TOOL alone, as
+#                                    both take long (also with --built)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-mode=run built=
+mode=run built= tools="memcheck racecheck"
 for arg in "$@"; do
   case "$arg" in
     --pack | --sanitize) mode=${arg#--} ;;
+    --sanitize=*) mode=sanitize tools=${arg#*=} ;;
     --built) built=yes ;;
-    *) sed -n '2,9s/^# //p' "$0"; [ "$arg" = --help ] && exit 0 || exit 2 ;;
+    *) sed -n '2,10s/^# //p' "$0"; [ "$arg" = --help ] && exit 0 || exit 2 ;;
   esac
 done
 tests=(cuda_kernels_gpu_test cuda_model_test gpu_test)
@@ -40,7 +42,9 @@ fi
 command -v nvidia-smi >/dev/null || { echo "gpu.sh: there is no NVIDIA driver" >&2; exit 1; }
 wheel=$(python3 -c 'import nvidia.cu13; print(list(nvidia.cu13.__path__)[0] + "/lib")' \
   2>/dev/null || true)
-ours=(env "LD_LIBRARY_PATH=$PWD/$bin/lib:/usr/local/cuda/lib64:$wheel")
+# What is set already may be where the driver is.
+libraries=$PWD/$bin/lib:/usr/local/cuda/lib64${wheel:+:$wheel}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+ours=(env "LD_LIBRARY_PATH=$libraries")
 failed=()
 end=$((SECONDS + ${LACUNA_GPU_SECONDS:-540}))
 deadline=$end
@@ -59,7 +63,8 @@ echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
 
 if [ "$mode" = sanitize ]; then
   # Tests provoke errors of the API; what they measure of free memory is the sanitizer's.
-  for tool in memcheck racecheck; do
+  command -v compute-sanitizer >/dev/null || { echo "gpu.sh: there is no compute-sanitizer" >&2; exit 1; }
+  for tool in $tools; do
     flags=(--tool "$tool" --error-exitcode 1)
     [ "$tool" != memcheck ] || flags+=(--report-api-errors no)
     for test in cuda_kernels_gpu_test cuda_model_test; do

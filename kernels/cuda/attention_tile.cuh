@@ -101,12 +101,13 @@ class AttentionTile {
 
   // After Add: hands the sums to another warp, which adds them to its own.
   __device__ __forceinline__ void Store(Shared* to) const {
-    ForSums([&](int row, int element, float value, float weights) {
-      to->sums[row][element] = value;
-      to->weights[row] = weights;
-    });
+    ForSums([&](int row, int element, float value, float) { to->sums[row][element] = value; });
+    if (Part() != 0) return;  // four lanes have the same of these
 #pragma unroll
-    for (int half = 0; half < 2; ++half) to->max[Group() + 8 * half] = max_[half];
+    for (int half = 0; half < 2; ++half) {
+      to->weights[Group() + 8 * half] = weights_[half];
+      to->max[Group() + 8 * half] = max_[half];
+    }
   }
   __device__ __forceinline__ void Merge(const Shared& other) {
     float scale[2], other_scale[2];

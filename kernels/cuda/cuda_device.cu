@@ -1,4 +1,4 @@
-#include <cuda_runtime_api.h>
+#include <cuda_runtime.h>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/cuda_device.h"
@@ -9,7 +9,37 @@ namespace {
 
 constexpr int kOldestMajor = 8;  // Ampere: bf16 in tensor cores
 
+__global__ void Nothing() {}
+
 }  // namespace
+
+absl::Status CheckCudaDevice(int ordinal) {
+  int major = 0, minor = 0;
+  absl::Status status =
+      CudaStatus("cudaDeviceGetAttribute",
+                 cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal));
+  status.Update(
+      CudaStatus("cudaDeviceGetAttribute",
+                 cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, ordinal)));
+  if (!status.ok()) return status;
+  if (major < kOldestMajor) {
+    return absl::UnavailableError(absl::StrCat("no usable GPU: GPU ", ordinal,
+                                               " has compute capability ", major, ".", minor,
+                                               ", the kernels are for ", kOldestMajor, ".0 on"));
+  }
+  int current = 0;
+  status.Update(CudaStatus("cudaGetDevice", cudaGetDevice(&current)));
+  status.Update(CudaStatus("cudaSetDevice", cudaSetDevice(ordinal)));
+  if (!status.ok()) return status;
+  cudaFuncAttributes attributes;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, Nothing);
+  status = CudaStatus("cudaSetDevice", cudaSetDevice(current));
+  if (error == cudaSuccess) return status;
+  cudaGetLastError();  // forgets it
+  return absl::UnavailableError(absl::StrCat("no usable GPU: this build has no code for GPU ",
+                                             ordinal, ", sm_", major, minor, ": ",
+                                             cudaGetErrorString(error)));
+}
 
 absl::StatusOr<int> CudaDeviceCount() {
   int count = 0;
@@ -18,16 +48,6 @@ absl::StatusOr<int> CudaDeviceCount() {
     return absl::UnavailableError(absl::StrCat("no usable GPU: ", cudaGetErrorString(error)));
   }
   if (count == 0) return absl::UnavailableError("no usable GPU: the driver lists none");
-  int major = 0;
-  const absl::Status status =
-      CudaStatus("cudaDeviceGetAttribute",
-                 cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-  if (!status.ok()) return status;
-  if (major < kOldestMajor) {
-    return absl::UnavailableError(absl::StrCat("no usable GPU: GPU 0 has compute capability ",
-                                               major, ".x, the kernels are for ", kOldestMajor,
-                                               ".0 on"));
-  }
   return count;
 }
 

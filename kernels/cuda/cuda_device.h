@@ -9,9 +9,13 @@
 
 namespace lacuna {
 
-// Number of usable GPUs, at least 1. UNAVAILABLE, with the reason, if there is none; UNIMPLEMENTED
-// if this build has no CUDA backend.
+// Number of GPUs, at least 1. UNAVAILABLE, with the reason, if there is none; UNIMPLEMENTED if this
+// build has no CUDA backend.
 absl::StatusOr<int> CudaDeviceCount();
+
+// UNAVAILABLE, with the reason, unless the kernels of this build run on GPU `ordinal`, one of those
+// counted.
+absl::Status CheckCudaDevice(int ordinal);
 
 // Makes GPU `ordinal` the one on which the calling thread allocates, creates and launches from now
 // on. Every thread that uses the CUDA backend calls it first. INVALID_ARGUMENT, naming the number

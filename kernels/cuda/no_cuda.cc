@@ -4,8 +4,14 @@
 
 namespace lacuna {
 
-absl::StatusOr<int> CudaDeviceCount() {
-  return absl::UnimplementedError("this build has no CUDA backend (CMake option LACUNA_CUDA)");
-}
+namespace {
+
+constexpr char kNone[] = "this build has no CUDA backend (CMake option LACUNA_CUDA)";
+
+}  // namespace
+
+absl::StatusOr<int> CudaDeviceCount() { return absl::UnimplementedError(kNone); }
+
+absl::Status CheckCudaDevice(int) { return absl::UnimplementedError(kNone); }
 
 }  // namespace lacuna

@@ -67,7 +67,10 @@ absl::Status CudaModel::RunPass(absl::Span<const CudaPassPart> parts, FfnMode mo
                            static_cast<int64_t>(sizeof(int32_t)));
   if (pass.repeatable) {
     absl::StatusOr<const CudaGraph*> graph = FindGraph(pass, decisions, cache);
-    if (!graph.ok()) return graph.status();
+    if (!graph.ok()) {
+      stream_.Synchronize().IgnoreError();  // the copy still reads host_inputs_
+      return graph.status();
+    }
     (*graph)->Launch(stream_);
   } else {
     EnqueuePass(pass, decisions, cache);

@@ -57,7 +57,7 @@ class CudaModel : public Model {
     std::byte* quantized;  // [T]: activations for quantized weights
     std::byte* attention;  // of DecodeAttention
     float* logits;         // [kMaxBucket, vocab]
-    int32_t* counts;       // [layers, counts of one layer]: see Counts
+    int32_t* counts;       // [layers, counts of one layer]: see CountsOf
     float* cos;            // [max_context, head_dim / 2], with rotary positions
     float* sin;
   };

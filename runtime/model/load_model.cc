@@ -29,7 +29,10 @@ absl::StatusOr<DeviceChoice> FindDevice(const std::string& device) {
   absl::StatusOr<DeviceRequest> request = ParseDevice(device);
   if (!request.ok()) return request.status();
   if (request->kind == DeviceRequest::Kind::kCpu) return DeviceChoice{};
-  return ChooseDevice(*request, CudaDeviceCount());
+  absl::StatusOr<DeviceChoice> choice = ChooseDevice(*request, CudaDeviceCount());
+  if (!choice.ok() || choice->gpu < 0) return choice;
+  const absl::Status usable = CheckCudaDevice(choice->gpu);
+  return usable.ok() ? choice : ChooseDevice(*request, usable);
 }
 
 absl::Status CheckPredictor(const LoadOptions& options, const ModelConfig& config, int gpu) {

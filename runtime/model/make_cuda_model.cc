@@ -43,6 +43,8 @@ absl::Status CheckShape(const ModelConfig& c) {
 }
 
 constexpr int64_t kMebi = 1 << 20;
+// What CUDA takes while a model serves: the code of a kernel when it is first launched, and graphs.
+constexpr int64_t kLeftForCuda = 512 * kMebi;
 
 }  // namespace
 
@@ -207,6 +209,12 @@ absl::StatusOr<std::unique_ptr<KvCache>> CudaModel::CreateKvCache(int32_t num_bl
   absl::StatusOr<CudaStream> stream = CudaStream::Create();
   if (!stream.ok()) return stream.status();
   const int64_t bytes = num_blocks * KvCache::BytesPerBlock(config_, facts_.kv_type);
+  const int64_t available = AvailableBytes();
+  if (bytes > available) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "a KV cache of ", bytes / kMebi, " MiB does not fit: the GPU has ", available / kMebi,
+        " MiB left, and ", kLeftForCuda / kMebi, " for CUDA itself"));
+  }
   absl::StatusOr<DeviceBuffer> memory = DeviceBuffer::Allocate(bytes);
   if (!memory.ok()) return memory.status();
   stream->Zero(memory->data(), bytes);
@@ -220,7 +228,7 @@ absl::StatusOr<std::unique_ptr<KvCache>> CudaModel::CreateKvCache(int32_t num_bl
 int64_t CudaModel::AvailableBytes() const {
   if (!SetCudaDevice(gpu_).ok()) return 0;
   const absl::StatusOr<CudaDeviceInfo> info = GetCudaDeviceInfo();
-  return info.ok() ? info->free_bytes : 0;
+  return info.ok() ? std::max<int64_t>(info->free_bytes - kLeftForCuda, 0) : 0;
 }
 
 absl::StatusOr<double> CudaModel::FfnSeconds(const Operand& x, int64_t tokens, bool sparse) {

@@ -107,7 +107,7 @@ class Model {
   // A cache of facts().kv_type that Forward can use, in the memory of facts().device.
   // RESOURCE_EXHAUSTED if it cannot be had.
   virtual absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(int32_t num_blocks) const;
-  // Bytes of that memory that are free now.
+  // Bytes that it could take now.
   virtual int64_t AvailableBytes() const;
 };
 

@@ -9,6 +9,7 @@ TEST(CudaDevice, AMachineForGpuTestsHasAGpu) {
   const auto count = CudaDeviceCount();
   ASSERT_TRUE(count.ok()) << count.status();
   EXPECT_GE(*count, 1);
+  EXPECT_TRUE(CheckCudaDevice(0).ok()) << CheckCudaDevice(0);
 }
 
 }  // namespace

@@ -10,6 +10,8 @@ TEST(CudaDeviceTest, CountsGpusOrSaysWhyNone) {
   const absl::StatusOr<int> count = CudaDeviceCount();
   if (count.ok()) {
     EXPECT_GE(*count, 1);
+    const absl::Status usable = CheckCudaDevice(0);
+    EXPECT_TRUE(usable.ok() || absl::IsUnavailable(usable)) << usable;
   } else {
     EXPECT_TRUE(absl::IsUnavailable(count.status()) || absl::IsUnimplemented(count.status()))
         << count.status();

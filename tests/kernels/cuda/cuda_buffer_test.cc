@@ -47,7 +47,9 @@ TEST_F(CudaBufferTest, GivesItsMemoryBack) {
     other = *std::move(buffer);
     EXPECT_LT(GetCudaDeviceInfo()->free_bytes, before->free_bytes);
   }
-  EXPECT_EQ(GetCudaDeviceInfo()->free_bytes, before->free_bytes);
+  // A driver takes and gives memory in large pieces.
+  const int64_t slack = before->name == "emulated" ? 0 : 32 << 20;
+  EXPECT_GE(GetCudaDeviceInfo()->free_bytes, before->free_bytes - slack);
 }
 
 TEST_F(CudaBufferTest, NoBytesNeedNoMemory) {

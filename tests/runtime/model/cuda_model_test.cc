@@ -370,10 +370,13 @@ TEST(CudaModel, GivesItsMemoryBack) {
       OnGpu(Relu(), DType::kF32).Logits(RandomTokens(20, kVocab, 3), chunk);
     }
   };
-  run();  // what CUDA keeps for itself: the code of each kernel, say
-  const int64_t before = GetCudaDeviceInfo()->free_bytes;
+  EXPECT_TRUE(CheckCudaDevice(0).ok());
+  for (int i = 0; i < 2; ++i) run();  // what CUDA keeps for itself: the code of each kernel, say
+  const CudaDeviceInfo before = *GetCudaDeviceInfo();
   for (int i = 0; i < 3; ++i) run();
-  EXPECT_EQ(GetCudaDeviceInfo()->free_bytes, before);
+  // A driver takes and gives memory in large pieces.
+  const int64_t slack = before.name == "emulated" ? 0 : 32 << 20;
+  EXPECT_GE(GetCudaDeviceInfo()->free_bytes, before.free_bytes - slack);
 }
 
 TEST(CudaModel, ServesRandomRequestsAsTheCpuDoes) {
