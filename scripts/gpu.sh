@@ -13,7 +13,7 @@ mode=run built= tools="memcheck racecheck"
 for arg in "$@"; do
   case "$arg" in
     --pack | --sanitize) mode=${arg#--} ;;
-    --sanitize=*) mode=sanitize tools=${arg#*=} ;;
+    --sanitize=?*) mode=sanitize tools=${arg#*=} ;;
     --built) built=yes ;;
     *) sed -n '2,10s/^# //p' "$0"; [ "$arg" = --help ] && exit 0 || exit 2 ;;
   esac

@@ -46,32 +46,30 @@ void EngineWatchdog::Loop() {
       if (stopping_) return;
     }
     sweep_();
-    std::set<std::string> now_stuck = FindStuck(stuck);
-    if (now_stuck == stuck) continue;
-    stuck = std::move(now_stuck);
+    FindStuck(&stuck);
     report_(stuck);
   }
 }
 
-std::set<std::string> EngineWatchdog::FindStuck(const std::set<std::string>& before) {
+void EngineWatchdog::FindStuck(std::set<std::string>* stuck) {
   const absl::Time now = Clock::Real()->Now();
-  std::set<std::string> stuck;
+  const std::set<std::string> before = std::exchange(*stuck, {});
   for (const EngineProgress& engine : probe_()) {
     StallDetector& detector = detectors_.try_emplace(engine.model, timeout_).first->second;
-    const bool is_stuck = detector.IsStalled(engine.has_work, engine.last_step, now) ||
-                          engine.failed_steps >= kMostFailedSteps;
-    if (is_stuck) stuck.insert(engine.model);
-    if (is_stuck == before.contains(engine.model)) continue;
-    if (is_stuck) {
-      Log(LogLevel::kError, "engine_stalled",
-          {{"model", engine.model},
-           {"timeout_s", absl::ToDoubleSeconds(timeout_)},
-           {"failed_steps", engine.failed_steps}});
-    } else {
-      Log(LogLevel::kInfo, "engine_moves_on", {{"model", engine.model}});
+    if (!detector.IsStalled(engine.has_work, engine.last_step, now) &&
+        engine.failed_steps < kMostFailedSteps) {
+      continue;
     }
+    stuck->insert(engine.model);
+    if (before.contains(engine.model)) continue;
+    Log(LogLevel::kError, "engine_stalled",
+        {{"model", engine.model},
+         {"timeout_s", absl::ToDoubleSeconds(timeout_)},
+         {"failed_steps", engine.failed_steps}});
   }
-  return stuck;
+  for (const std::string& model : before) {  // or is unloaded
+    if (!stuck->contains(model)) Log(LogLevel::kInfo, "engine_moves_on", {{"model", model}});
+  }
 }
 
 }  // namespace lacuna

@@ -40,17 +40,16 @@ struct EngineProgress {
   int32_t failed_steps = 0;  // the last ones, in a row
 };
 
-// Looks at the engines on a timer, reports and logs which are stuck, and runs a sweep for whatever
-// else may hang. Stuck is also one whose steps all fail, as they do once a GPU has failed: only a
-// new process can use that again.
+// Looks at the engines on a timer, reports which are stuck, logs when that changes, and runs a
+// sweep for whatever else may hang. Stuck is also one whose steps all fail, as they do once a GPU
+// has failed: only a new process can use that again.
 class EngineWatchdog {
  public:
   // Failed steps in a row from which on an engine counts as stuck.
   static constexpr int32_t kMostFailedSteps = 3;
 
-  // Every `interval`, `sweep` is called and `probe` lists the engines; `report` gets the models
-  // whose engines are stuck, whenever these change; at the start there are none. All are called by
-  // the watchdog's thread.
+  // Every `interval`, `sweep` is called, `probe` lists the engines and `report` gets the models
+  // whose engines are stuck. All are called by the watchdog's thread.
   EngineWatchdog(absl::Duration timeout, absl::Duration interval, std::function<void()> sweep,
                  std::function<std::vector<EngineProgress>()> probe,
                  std::function<void(const std::set<std::string>& stuck)> report);
@@ -60,8 +59,8 @@ class EngineWatchdog {
 
  private:
   void Loop();
-  // Logs what has changed since `before`.
-  std::set<std::string> FindStuck(const std::set<std::string>& before);
+  // Replaces `stuck` by the models whose engines are stuck now, and logs the difference.
+  void FindStuck(std::set<std::string>* stuck);
 
   const absl::Duration timeout_;
   const absl::Duration interval_;

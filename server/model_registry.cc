@@ -73,8 +73,9 @@ absl::Status ModelRegistry::Announce(const std::string& name, bool joining) {
 }
 
 absl::Status ModelRegistry::Load(const ModelSpec& spec) {
+  // One after the other: each asks first whether there is enough memory.
+  MutexLock one_load(&load_mu_);
   const absl::Time start = absl::Now();
-  Log(LogLevel::kInfo, "model_loading", {{"model", spec.name}, {"path", spec.path}});
   LoadOptions load;
   load.path = spec.path;
   load.weights = options_.weights;
@@ -89,8 +90,11 @@ absl::Status ModelRegistry::Load(const ModelSpec& spec) {
     Log(LogLevel::kInfo, "model_loading", {{"model", spec.name}, {"progress", share}});
   };
   const auto create = [&]() -> absl::StatusOr<std::unique_ptr<ModelHost>> {
-    // One after the other: each asks first whether there is enough memory.
-    MutexLock one_load(&load_mu_);
+    {
+      MutexLock lock(&mu_);
+      if (draining_) return absl::UnavailableError("the server is draining");
+    }
+    Log(LogLevel::kInfo, "model_loading", {{"model", spec.name}, {"path", spec.path}});
     absl::StatusOr<LoadedModel> loaded = loader_(load);
     if (!loaded.ok()) return loaded.status();
     return ModelHost::Create(spec.name, *std::move(loaded), options_, metrics_);
@@ -167,8 +171,7 @@ absl::Status ModelRegistry::WaitUntilUnused(Model* model, Lease lease, absl::Dur
       if (wait_for(std::min(left, absl::Milliseconds(100)))) return absl::OkStatus();
       if (cancelled()) {
         return absl::CancelledError(
-            "is still in use, but the call was cancelled; it admits no "
-            "new requests");
+            "is still in use, but the call was cancelled; it admits no new requests");
       }
       if (left <= absl::Milliseconds(100)) {
         return absl::DeadlineExceededError(absl::StrCat("is still in use after ",

@@ -69,7 +69,8 @@ class ModelRegistry {
 
  private:
   struct Model;
-  // Waits, as Unload does, until all leases are gone but `lease`, and gives that up too.
+  // Drains the engine and waits until nothing but `lease` and that of the registry holds `model`,
+  // which both are given up; on failure the registry has its own back.
   absl::Status WaitUntilUnused(Model* model, Lease lease, absl::Duration timeout,
                                const std::function<bool()>& cancelled);
   // Those that a request without a name may mean.
@@ -79,7 +80,7 @@ class ModelRegistry {
   const ModelLoader loader_;
   Metrics* const metrics_;
   Traffic* const traffic_;
-  Mutex load_mu_;  // held while a model is loaded
+  Mutex load_mu_;  // held while a model is loaded; before mu_
   mutable Mutex mu_;
   std::map<std::string, std::shared_ptr<Model>> models_ ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;

@@ -334,8 +334,10 @@ absl::Status CheckAnswerFits(int32_t prompt_tokens, bool streams,
   int64_t token_bytes = kTextBytes;
   if (output.return_token_ids()) token_bytes += kIdBytes;
   if (output.has_logprobs()) token_bytes += (int64_t{output.logprobs()} + 1) * kLogprobBytes;
+  const int64_t of_prompt = bytes;
   bytes += int64_t{effective.sampling().n()} * effective.stopping().max_tokens() * token_bytes;
   if (bytes <= kMaxMessageBytes) return absl::OkStatus();
+  if (of_prompt > bytes / 2) return too_large("output.prompt_logprobs", bytes);
   return too_large(output.has_logprobs() ? "output.logprobs" : "stopping.max_tokens", bytes);
 }
 

@@ -51,9 +51,9 @@ std::vector<ChatMessage> FromProto(const v1::ChatMessages& messages);
 absl::Status BoundByContext(int32_t prompt_tokens, const RequestLimits& limits,
                             v1::EffectiveParams* effective);
 
-// INVALID_ARGUMENT if a message of the answer could be larger than the 4 MiB that clients take by
-// default: the log-probabilities of the prompt, which come at once, and where `streams` is false
-// all of the output with them. Better before the work than after it.
+// INVALID_ARGUMENT if a message of the answer is expected to be larger than the 4 MiB that clients
+// take by default: the log-probabilities of the prompt, which come at once, and where `streams` is
+// false as much output as was asked for with them. Better before the work than after it.
 absl::Status CheckAnswerFits(int32_t prompt_tokens, bool streams,
                              const v1::EffectiveParams& effective);
 

@@ -129,11 +129,13 @@ void Server::StartWatchdog() {
         }
         return engines;
       },
-      [this](const std::set<std::string>& stuck) {
+      [this, alive = true](const std::set<std::string>& stuck) mutable {
         for (const ModelRegistry::Entry& entry : models_.List()) {
           if (entry.lease != nullptr) entry.lease->metrics().SetStalled(stuck.contains(entry.name));
         }
-        SetHealth(&Server::alive_, stuck.empty());
+        if (alive == stuck.empty()) return;
+        alive = stuck.empty();
+        SetHealth(&Server::alive_, alive);
       });
 }
 

@@ -116,7 +116,7 @@ class Chat {
       return kExitFailure;
     }
     // What was said before an interruption was said.
-    if (!status.ok() && !cancellation.cancelled()) {
+    if (!status.ok() && !(asked && cancellation.cancelled())) {
       transcript_.RemoveLastTurn();
       conversation_.RemoveLastTurn();
       return Fail(status);
@@ -223,7 +223,8 @@ void AddChatCommand(CLI::App* app, CommandBody* body) {
       "your text; one trained on conversations wants its prefixes and a --stop. The oldest turns "
       "are\n"
       "forgotten when the context is full. --max_tokens is 128 unless given, and at most half the\n"
-      "context. Ctrl-C ends a reply, /clear forgets all, Ctrl-D leaves.\n"
+      "context. Ctrl-C ends a reply (between replies to piped lines, the program), /clear forgets\n"
+      "all, Ctrl-D leaves.\n"
       "\n"
       "Examples:\n"
       "  lacuna chat --temperature=0.7 --system='You are brief.'\n"

@@ -262,8 +262,9 @@ def service():
               + rate("lacuna_prefix_cache_queries_total"))], max=1)
 
     d.row("Engine")
-    d.lines("Since the last step", "While calls are open. Over 60 s it is a stall and liveness "
-            "fails, unless clients still read what is finished.", "s", up_is_bad(30, 60),
+    d.lines("Since the last step", "While calls are open. Over 60 s it may be a stall "
+            "(lacuna_engine_stalled says so), or the first step after a pause, or clients that "
+            "still read what is finished.", "s", up_is_bad(30, 60),
             [("{{model}} {{instance}}", "(time() - lacuna_engine_last_step_timestamp_seconds"
               "{{S}}) * (lacuna_grpc_streams_open{{S}} > bool 0)")])
     d.lines("Steps", "Engine steps a second, by phase.", "ops", PLAIN,

@@ -27,18 +27,16 @@ absl::Status CheckCudaDevice(int ordinal) {
                                                " has compute capability ", major, ".", minor,
                                                ", the kernels are for ", kOldestMajor, ".0 on"));
   }
-  int current = 0;
-  status.Update(CudaStatus("cudaGetDevice", cudaGetDevice(&current)));
-  status.Update(CudaStatus("cudaSetDevice", cudaSetDevice(ordinal)));
+  status = CudaStatus("cudaSetDevice", cudaSetDevice(ordinal));
   if (!status.ok()) return status;
   cudaFuncAttributes attributes;
   const cudaError_t error = cudaFuncGetAttributes(&attributes, Nothing);
-  status = CudaStatus("cudaSetDevice", cudaSetDevice(current));
-  if (error == cudaSuccess) return status;
+  if (error != cudaErrorNoKernelImageForDevice && error != cudaErrorInvalidDeviceFunction) {
+    return CudaStatus("cudaFuncGetAttributes", error);
+  }
   cudaGetLastError();  // forgets it
   return absl::UnavailableError(absl::StrCat("no usable GPU: this build has no code for GPU ",
-                                             ordinal, ", sm_", major, minor, ": ",
-                                             cudaGetErrorString(error)));
+                                             ordinal, ", sm_", major, minor));
 }
 
 absl::StatusOr<int> CudaDeviceCount() {

@@ -13,8 +13,9 @@ namespace lacuna {
 // build has no CUDA backend.
 absl::StatusOr<int> CudaDeviceCount();
 
-// UNAVAILABLE, with the reason, unless the kernels of this build run on GPU `ordinal`, one of those
-// counted.
+// UNAVAILABLE, with the reason, if the kernels of this build do not run on GPU `ordinal`, one of
+// those counted; other codes if it cannot be asked. Makes it the calling thread's, as
+// SetCudaDevice.
 absl::Status CheckCudaDevice(int ordinal);
 
 // Makes GPU `ordinal` the one on which the calling thread allocates, creates and launches from now

@@ -14,7 +14,7 @@ int64_t AvailableMemoryBytes();
 
 // What is left of the memory limits of the cgroup that `self_cgroup` (the text of
 // /proc/self/cgroup) names and of the groups above it, read below `mount` (/sys/fs/cgroup), v1 or
-// v2. INT64_MAX without a limit.
+// v2. Without a limit, more than any machine has.
 int64_t CgroupMemoryLeft(const std::string& self_cgroup, const std::string& mount);
 
 // While it lives, the memory [data, data + bytes), which is mapped and will be touched little by

@@ -24,7 +24,7 @@ struct DeviceChoice {
   std::string fallback;  // for people, if not empty: why a build with GPUs uses the CPU
 };
 
-// `gpus` is what CudaDeviceCount says; it does not count for the CPU. kAuto takes the first GPU,
+// `gpus` is what CudaDeviceCount says, or why none can be used; it does not count for the CPU. kAuto takes the first GPU,
 // else the CPU. kCuda: INVALID_ARGUMENT for a GPU that is not there; the status of `gpus` if there
 // is none at all.
 absl::StatusOr<DeviceChoice> ChooseDevice(DeviceRequest request, const absl::StatusOr<int>& gpus);

@@ -32,7 +32,8 @@ absl::StatusOr<DeviceChoice> FindDevice(const std::string& device) {
   absl::StatusOr<DeviceChoice> choice = ChooseDevice(*request, CudaDeviceCount());
   if (!choice.ok() || choice->gpu < 0) return choice;
   const absl::Status usable = CheckCudaDevice(choice->gpu);
-  return usable.ok() ? choice : ChooseDevice(*request, usable);
+  if (usable.ok()) return choice;
+  return absl::IsUnavailable(usable) ? ChooseDevice(*request, usable) : usable;
 }
 
 absl::Status CheckPredictor(const LoadOptions& options, const ModelConfig& config, int gpu) {

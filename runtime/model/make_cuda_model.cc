@@ -56,11 +56,12 @@ absl::Status CheckCudaMemory(const ModelConfig& config, DType dtype, int gpu) {
   if (!info.ok()) return info.status();
   const int64_t weights = ModelWeights::BytesFor(config, dtype, /*sketch=*/false);
   const int64_t scratch = CudaModel::ScratchBytes(config, dtype, info->multiprocessors);
-  if (weights + scratch <= info->free_bytes) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "the model takes ", weights / kMebi, " MiB of weights as ", DTypeName(dtype), " and ",
-      scratch / kMebi, " MiB to compute with, GPU ", gpu, " (", info->name, ") has ",
-      info->free_bytes / kMebi, " of ", info->memory_bytes / kMebi, " MiB free"));
+  if (weights + scratch + kLeftForCuda <= info->free_bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the model takes ", weights / kMebi, " MiB of weights as ", DTypeName(dtype),
+                   ", ", scratch / kMebi, " MiB to compute with and ", kLeftForCuda / kMebi,
+                   " MiB for CUDA itself, GPU ", gpu, " (", info->name, ") has ",
+                   info->free_bytes / kMebi, " of ", info->memory_bytes / kMebi, " MiB free"));
 }
 
 absl::StatusOr<std::unique_ptr<Model>> MakeCudaModel(const ModelConfig& config,
@@ -212,8 +213,8 @@ absl::StatusOr<std::unique_ptr<KvCache>> CudaModel::CreateKvCache(int32_t num_bl
   const int64_t available = AvailableBytes();
   if (bytes > available) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        "a KV cache of ", bytes / kMebi, " MiB does not fit: the GPU has ", available / kMebi,
-        " MiB left, and ", kLeftForCuda / kMebi, " for CUDA itself"));
+        "a KV cache of ", bytes / kMebi, " MiB does not fit: GPU ", gpu_, " has ",
+        available / kMebi, " MiB for it, beside ", kLeftForCuda / kMebi, " that CUDA may need"));
   }
   absl::StatusOr<DeviceBuffer> memory = DeviceBuffer::Allocate(bytes);
   if (!memory.ok()) return memory.status();

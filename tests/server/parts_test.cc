@@ -69,6 +69,7 @@ TEST(EngineWatchdogTest, AnEngineWhoseStepsAllFailIsReported) {
                                            {"well", false, absl::UnixEpoch(), 0}};
       },
       [&](const std::set<std::string>& now_stuck) {
+        if (now_stuck.empty() || reported.HasBeenNotified()) return;
         stuck = now_stuck;
         reported.Notify();
       });

@@ -320,6 +320,10 @@ TEST(RequestValidationTest, AnswersMustFitAMessage) {
   effective.mutable_sampling()->set_n(16);
   EXPECT_EQ(FieldViolations(CheckAnswerFits(10, false, effective))[0].field, "stopping.max_tokens");
   EXPECT_TRUE(CheckAnswerFits(10, true, effective).ok());
+  effective.mutable_stopping()->set_max_tokens(60000);
+  EXPECT_TRUE(CheckAnswerFits(10, false, effective).ok());
+  effective.mutable_output()->set_return_token_ids(true);
+  EXPECT_FALSE(CheckAnswerFits(10, false, effective).ok());
 }
 
 TEST(RequestValidationTest, MaxTokensIsBoundedByTheContextAndPromptMustFit) {
