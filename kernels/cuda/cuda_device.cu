@@ -27,7 +27,7 @@ absl::Status CheckCudaDevice(int ordinal) {
                                                " has compute capability ", major, ".", minor,
                                                ", the kernels are for ", kOldestMajor, ".0 on"));
   }
-  status = CudaStatus("cudaSetDevice", cudaSetDevice(ordinal));
+  status.Update(CudaStatus("cudaSetDevice", cudaSetDevice(ordinal)));
   if (!status.ok()) return status;
   cudaFuncAttributes attributes;
   const cudaError_t error = cudaFuncGetAttributes(&attributes, Nothing);
