@@ -1,30 +1,15 @@
 #include "kernels/base/available_cpus.h"
 
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <thread>
 
 #include "gtest/gtest.h"
+#include "tests/fakes/cgroup_files.h"
 
 namespace lacuna {
 namespace {
 
-class CgroupCpuLimitTest : public testing::Test {
- protected:
-  CgroupCpuLimitTest()
-      : mount_(testing::TempDir() + "cgroup_" +
-               testing::UnitTest::GetInstance()->current_test_info()->name()) {}
-  ~CgroupCpuLimitTest() override { std::filesystem::remove_all(mount_); }
-
-  void Write(const std::string& path, const std::string& text) {
-    const std::filesystem::path file = mount_ + "/" + path;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file) << text;
-  }
-
-  const std::string mount_;
-};
+using CgroupCpuLimitTest = CgroupFilesTest;
 
 TEST_F(CgroupCpuLimitTest, NoneWithoutFiles) { EXPECT_EQ(CgroupCpuLimit("0::/\n", mount_), 0); }
 

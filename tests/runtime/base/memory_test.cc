@@ -3,35 +3,20 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <limits>
 #include <string>
 
 #include "kernels/base/aligned_buffer.h"
 #include "runtime/model/kv_cache.h"
 #include "runtime/model/model_config.h"
+#include "tests/fakes/cgroup_files.h"
 
 namespace lacuna {
 namespace {
 
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
-class CgroupMemoryLeftTest : public testing::Test {
- protected:
-  CgroupMemoryLeftTest()
-      : mount_(testing::TempDir() + "cgroup_memory_" +
-               testing::UnitTest::GetInstance()->current_test_info()->name()) {}
-  ~CgroupMemoryLeftTest() override { std::filesystem::remove_all(mount_); }
-
-  void Write(const std::string& path, const std::string& text) {
-    const std::filesystem::path file = mount_ + "/" + path;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file) << text;
-  }
-
-  const std::string mount_;
-};
+using CgroupMemoryLeftTest = CgroupFilesTest;
 
 TEST_F(CgroupMemoryLeftTest, NoneWithoutFiles) {
   EXPECT_EQ(CgroupMemoryLeft("0::/\n", mount_), kNoLimit);
