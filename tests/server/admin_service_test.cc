@@ -107,7 +107,14 @@ TEST_F(AdminServiceTest, UnloadWaitsForRunningRequests) {
 
 TEST_F(AdminServiceTest, OneUnloadAtATimeAndACancelledOneStopsWaiting) {
   ASSERT_TRUE(Load("new", testing::TempDir()).ok());
-  auto lease = *test_.server().models().Find("new");
+  test_.gate().Close();
+  v1::GenerateRequest generate = MakeRequest("a", 3);
+  generate.set_model("new");
+  const auto stub = test_.NewStub();
+  grpc::ClientContext stream_context;
+  const auto stream = stub->GenerateStream(&stream_context, generate);
+  test_.gate().WaitHeld();
+
   grpc::ClientContext context;
   v1::UnloadModelRequest request;
   request.set_name("new");
@@ -117,7 +124,7 @@ TEST_F(AdminServiceTest, OneUnloadAtATimeAndACancelledOneStopsWaiting) {
     first = stub_->UnloadModel(&context, request, &response);
   });
   EXPECT_TRUE(Eventually([&] { return test_.Metric("lacuna_model_ready", {"\"new\""}) == 0; }));
-  EXPECT_EQ(Unload("new").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Unload("new", absl::Milliseconds(500)).code(), absl::StatusCode::kFailedPrecondition);
   context.TryCancel();
   unload.join();
   EXPECT_EQ(first.error_code(), grpc::StatusCode::CANCELLED);
@@ -126,7 +133,11 @@ TEST_F(AdminServiceTest, OneUnloadAtATimeAndACancelledOneStopsWaiting) {
     return test_.server().models().Unload("new", absl::Milliseconds(20)).code() ==
            absl::StatusCode::kDeadlineExceeded;
   }));
-  lease = nullptr;
+  test_.gate().Open();
+  v1::GenerateStreamResponse message;
+  while (stream->Read(&message)) {
+  }
+  EXPECT_TRUE(stream->Finish().ok());
   EXPECT_TRUE(Unload("new").ok());
   EXPECT_EQ(Generate("new").code(), absl::StatusCode::kNotFound);
 }
