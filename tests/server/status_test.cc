@@ -41,7 +41,9 @@ TEST(StatusTest, LongMessagesAreCutToFitMetadata) {
   const grpc::Status wire = ToGrpcStatus(InvalidFields({{"f", std::string(100'000, 'x')}}));
   EXPECT_LE(wire.error_message().size(), 1024u);
   EXPECT_LE(wire.error_details().size(), 6000u);
-  EXPECT_EQ(FieldViolations(FromGrpcStatus(wire))[0].field, "f");
+  const auto violations = FieldViolations(FromGrpcStatus(wire));
+  ASSERT_EQ(violations.size(), 1u);
+  EXPECT_EQ(violations[0].field, "f");
 }
 
 TEST(StatusTest, ACharacterIsNotCutInTwo) {
