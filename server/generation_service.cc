@@ -71,11 +71,7 @@ class SimpleCall {
   const absl::Status& allowed() const { return allowed_; }
   grpc::ServerUnaryReactor* Finish(const absl::Status& status) {
     traffic_->OnEnded(method_, status.code(), "none");
-    if (status.ok()) {
-      rpc_->AddInitialMetadata(kRequestIdKey, request_id_);
-    } else {
-      rpc_->AddTrailingMetadata(kRequestIdKey, request_id_);
-    }
+    AddRequestId(rpc_, request_id_, status);
     reactor_->Finish(ToGrpcStatus(status));
     return reactor_;
   }

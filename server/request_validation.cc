@@ -325,19 +325,19 @@ absl::Status CheckAnswerFits(int32_t prompt_tokens, bool streams,
     return InvalidFields({{field, absl::StrCat("could make a message of about ", bytes,
                                                " bytes, the limit is ", kMaxMessageBytes)}});
   };
-  int64_t bytes = 0;
-  if (output.has_prompt_logprobs()) {
-    bytes = int64_t{prompt_tokens} * (output.prompt_logprobs() + 1) * kLogprobBytes;
-    if (bytes > kMaxMessageBytes) return too_large("output.prompt_logprobs", bytes);
-  }
+  const int64_t prompt_bytes =
+      output.has_prompt_logprobs()
+          ? int64_t{prompt_tokens} * (output.prompt_logprobs() + 1) * kLogprobBytes
+          : 0;
+  if (prompt_bytes > kMaxMessageBytes) return too_large("output.prompt_logprobs", prompt_bytes);
   if (streams) return absl::OkStatus();
   int64_t token_bytes = kTextBytes;
   if (output.return_token_ids()) token_bytes += kIdBytes;
   if (output.has_logprobs()) token_bytes += (int64_t{output.logprobs()} + 1) * kLogprobBytes;
-  const int64_t of_prompt = bytes;
-  bytes += int64_t{effective.sampling().n()} * effective.stopping().max_tokens() * token_bytes;
+  const int64_t tokens = int64_t{effective.sampling().n()} * effective.stopping().max_tokens();
+  const int64_t bytes = prompt_bytes + tokens * token_bytes;
   if (bytes <= kMaxMessageBytes) return absl::OkStatus();
-  if (of_prompt > bytes / 2) return too_large("output.prompt_logprobs", bytes);
+  if (prompt_bytes > bytes / 2) return too_large("output.prompt_logprobs", bytes);
   return too_large(output.has_logprobs() ? "output.logprobs" : "stopping.max_tokens", bytes);
 }
 

@@ -7,6 +7,15 @@
 
 namespace lacuna {
 
+void AddRequestId(grpc::CallbackServerContext* rpc, const std::string& id,
+                  const absl::Status& status) {
+  if (status.ok()) {
+    rpc->AddInitialMetadata(kRequestIdKey, id);
+  } else {
+    rpc->AddTrailingMetadata(kRequestIdKey, id);
+  }
+}
+
 grpc::ServerUnaryReactor* UnaryCall::Start(const ServiceContext* context,
                                            grpc::CallbackServerContext* rpc, CallMetadata metadata,
                                            const v1::GenerateRequest& request,
@@ -42,11 +51,7 @@ bool UnaryCall::EmitFinished(v1::Finished finished) {
 
 void UnaryCall::EmitEnd(const absl::Status& status) {
   write_started_ = Clock::Real()->Now();
-  if (status.ok()) {
-    rpc_->AddInitialMetadata(kRequestIdKey, request_id());
-  } else {
-    rpc_->AddTrailingMetadata(kRequestIdKey, request_id());
-  }
+  AddRequestId(rpc_, request_id(), status);
   Finish(ToGrpcStatus(status));
 }
 

@@ -5,11 +5,17 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <memory>
+#include <string>
 
 #include "lacuna/v1/generation.pb.h"
 #include "server/generation_call.h"
 
 namespace lacuna {
+
+// Puts the id of a unary call where kRequestIdKey says: among the headers of an answer, or the
+// trailers of an error. Before Finish.
+void AddRequestId(grpc::CallbackServerContext* rpc, const std::string& id,
+                  const absl::Status& status);
 
 // Generate: collects the whole output, then answers.
 // Owns itself until OnDone; the engine may hold it for longer.

@@ -23,6 +23,7 @@ int QuotaCpus(absl::string_view quota, absl::string_view period) {
   return static_cast<int>((quota_us + period_us - 1) / period_us);
 }
 
+// The quota of one group; 0 if it has none.
 int GroupLimit(const CgroupFolder& group) {
   if (!group.v2) {
     return QuotaCpus(ReadSmallFile(group.path + "/cpu.cfs_quota_us"),

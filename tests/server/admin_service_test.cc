@@ -54,8 +54,28 @@ class AdminServiceTest : public testing::Test {
     return FromGrpcStatus(test_.NewStub()->Generate(&context, request, &response));
   }
 
+  // A stream on the model "new", which stands still until FinishHeldStream.
+  void StartHeldStream() {
+    test_.gate().Close();
+    v1::GenerateRequest request = MakeRequest("a", 3);
+    request.set_model("new");
+    held_stub_ = test_.NewStub();
+    held_ = held_stub_->GenerateStream(&held_context_, request);
+    test_.gate().WaitHeld();
+  }
+  void FinishHeldStream() {
+    test_.gate().Open();
+    v1::GenerateStreamResponse message;
+    while (held_->Read(&message)) {
+    }
+    EXPECT_TRUE(held_->Finish().ok());
+  }
+
   TestServer test_;
   std::unique_ptr<v1::AdminService::Stub> stub_;
+  grpc::ClientContext held_context_;
+  std::unique_ptr<v1::GenerationService::Stub> held_stub_;
+  std::unique_ptr<grpc::ClientReader<v1::GenerateStreamResponse>> held_;
 };
 
 TEST_F(AdminServiceTest, ALoadedModelServesUntilItIsUnloaded) {
@@ -85,19 +105,9 @@ TEST_F(AdminServiceTest, NamesAndPathsAreChecked) {
 
 TEST_F(AdminServiceTest, UnloadWaitsForRunningRequests) {
   ASSERT_TRUE(Load("new", testing::TempDir()).ok());
-  test_.gate().Close();
-  v1::GenerateRequest request = MakeRequest("a", 3);
-  request.set_model("new");
-  const auto stub = test_.NewStub();
-  grpc::ClientContext context;
-  const auto stream = stub->GenerateStream(&context, request);
-  test_.gate().WaitHeld();
+  StartHeldStream();
   EXPECT_EQ(Unload("new", absl::Milliseconds(50)).code(), absl::StatusCode::kDeadlineExceeded);
-  test_.gate().Open();
-  v1::GenerateStreamResponse message;
-  while (stream->Read(&message)) {
-  }
-  EXPECT_TRUE(stream->Finish().ok());
+  FinishHeldStream();
   EXPECT_TRUE(Eventually([&] {
     const absl::StatusCode code = Unload("new").code();
     return code == absl::StatusCode::kOk || code == absl::StatusCode::kNotFound;
@@ -107,13 +117,7 @@ TEST_F(AdminServiceTest, UnloadWaitsForRunningRequests) {
 
 TEST_F(AdminServiceTest, OneUnloadAtATimeAndACancelledOneStopsWaiting) {
   ASSERT_TRUE(Load("new", testing::TempDir()).ok());
-  test_.gate().Close();
-  v1::GenerateRequest generate = MakeRequest("a", 3);
-  generate.set_model("new");
-  const auto stub = test_.NewStub();
-  grpc::ClientContext stream_context;
-  const auto stream = stub->GenerateStream(&stream_context, generate);
-  test_.gate().WaitHeld();
+  StartHeldStream();
 
   grpc::ClientContext context;
   v1::UnloadModelRequest request;
@@ -133,11 +137,7 @@ TEST_F(AdminServiceTest, OneUnloadAtATimeAndACancelledOneStopsWaiting) {
     return test_.server().models().Unload("new", absl::Milliseconds(20)).code() ==
            absl::StatusCode::kDeadlineExceeded;
   }));
-  test_.gate().Open();
-  v1::GenerateStreamResponse message;
-  while (stream->Read(&message)) {
-  }
-  EXPECT_TRUE(stream->Finish().ok());
+  FinishHeldStream();
   EXPECT_TRUE(Unload("new").ok());
   EXPECT_EQ(Generate("new").code(), absl::StatusCode::kNotFound);
 }
