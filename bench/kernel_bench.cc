@@ -14,6 +14,7 @@
 #include "absl/strings/str_split.h"
 #include "bench/bandwidth.h"
 #include "kernels/base/aligned_buffer.h"
+#include "kernels/base/aligned_vector.h"
 #include "kernels/base/thread_pool.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "runtime/model/activations.h"
@@ -66,7 +67,8 @@ class KernelBench {
   void Run(int64_t tokens) {
     const int64_t rows = options_.rows, cols = options_.cols;
     std::mt19937 random(1);
-    std::vector<float> x(tokens * cols), y(tokens * std::max(rows, cols)), a(tokens * rows, 0.01f);
+    std::vector<float> x(tokens * cols), a(tokens * rows, 0.01f);
+    AlignedVector<float> y(tokens * std::max(rows, cols));
     for (float& value : x) value = static_cast<float>(random() % 1000) / 1000 - 0.5f;
     Activations activations;
     activations.Set(kernels_, pool_, dtype_, x.data(), tokens, cols);

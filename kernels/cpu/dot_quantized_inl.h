@@ -30,6 +30,7 @@ struct QuantizedDotKernels {
   // list, bytes of a whole matrix.
   static constexpr int64_t kAheadRows = 16;
   static constexpr int64_t kStreamBytes = 6 << 10;
+  static constexpr int64_t kEvenTokens = 9;
   // Whether Dot8 or Dot4 takes other bytes than are stored. From kUnpackTokens on it pays to unpack
   // such rows first.
   template <class W>
@@ -103,10 +104,13 @@ struct QuantizedDotKernels {
   }
 
   // Rows that will be needed next, and how many of their lines to fetch for each register of codes
-  // of every row of a tile.
+  // of every row of a tile, in 1 / kLine of a line. `due` is what has not come to a whole line yet.
+  static constexpr int kLineBits = 8;
+  static constexpr int64_t kLine = 1 << kLineBits;
   struct Ahead {
     Fetcher fetcher;
-    int64_t lines;
+    int64_t rate;
+    int64_t due = kLine - 1;
   };
 
   // sums[t][r] += the products of one block of `vectors` vectors.
@@ -114,6 +118,8 @@ struct QuantizedDotKernels {
   static LACUNA_INLINE void DotBlock(const Token* tokens, const Row* rows, int64_t block,
                                      int64_t vectors, Ahead* ahead, F (*sums)[R]) {
     constexpr DType kType = W::kType;
+    const int64_t rate = ahead->rate;
+    int64_t due = ahead->due;
     LACUNA_UNROLL
     for (int64_t group = 0; group < kBlockGroups; group += kLanes) {
       I acc[T][R];
@@ -131,7 +137,9 @@ struct QuantizedDotKernels {
         w[r] = rows[r].codes + block * kBlockElements / W::kVectors + 4 * group;
       }
       for (int64_t v = 0; v < vectors; v += W::kVectors) {
-        ahead->fetcher.Fetch(ahead->lines);
+        due += rate;
+        ahead->fetcher.Fetch(due >> kLineBits);
+        due &= kLine - 1;
         B codes[R];
         LACUNA_UNROLL
         for (int r = 0; r < R; ++r) {
@@ -171,6 +179,7 @@ struct QuantizedDotKernels {
         }
       }
     }
+    ahead->due = due;
   }
 
   // y[t*y_stride + r] = x[t] . rows[r] for T tokens and R rows of k elements.
@@ -212,10 +221,13 @@ struct QuantizedDotKernels {
 
   // What to fetch beside some tiles of rows of k elements.
   template <class W>
-  static LACUNA_INLINE Ahead AheadOf(const Fetcher& fetcher, int64_t tiles, int64_t k) {
+  static LACUNA_INLINE Ahead AheadOf(const Fetcher& fetcher, int64_t tiles, int64_t k,
+                                     bool evenly = false) {
     const int64_t registers =
         tiles * (RowVectors(W::kType, k) / W::kVectors) * (kBlockGroups / kLanes);
-    return {fetcher, registers > 0 ? CeilDiv(fetcher.lines(), registers) : 0};
+    if (registers <= 0) return {fetcher, 0};
+    if (evenly) return {fetcher, CeilDiv(fetcher.lines() * kLine, registers)};
+    return {fetcher, CeilDiv(fetcher.lines(), registers) * kLine};
   }
 
   // DotTile for any number of tokens, in as few tiles of at most T as possible, of about the same
@@ -253,11 +265,13 @@ struct QuantizedDotKernels {
   }
 
   // What is fetched during the products of a list of rows: the rows given or, without any, the rows
-  // that are `distance` places on in the list, of each the first `bytes`.
+  // that are `distance` places on in the list, of each the first `bytes`; evenly over the products,
+  // or in whole lines, done somewhat sooner.
   struct Fetching {
     Ahead* given;
     int64_t distance;
     int64_t bytes;
+    bool evenly = false;
   };
 
   // y[t*y_stride + r] = x[t] . rows[r] for all tokens, in tiles of R rows and T tokens, for r from
@@ -272,8 +286,8 @@ struct QuantizedDotKernels {
       const int64_t rest = n - done;
       const int64_t skip = rest < fetching.distance ? rest : fetching.distance;
       const int64_t count = rest - skip < R ? rest - skip : R;
-      Ahead next =
-          AheadOf<Tiles>(Fetcher(rows + done + skip, count, fetching.bytes), CeilDiv(tokens, T), k);
+      Ahead next = AheadOf<Tiles>(Fetcher(rows + done + skip, count, fetching.bytes),
+                                  CeilDiv(tokens, T), k, fetching.evenly);
       Row tile[R];
       alignas(64) char unpacked[kUnpack ? R : 1][kUnpack ? kMaxUnpacked : 1];
       for (int r = 0; r < R; ++r) {
@@ -319,7 +333,9 @@ struct QuantizedDotKernels {
           DotRowTiles<W, 1, 8, false>(x, x_stride, tokens, rows, done, n, k, fetching, y, y_stride);
     }
     constexpr int T = kDotTokens;
-    const Fetching fetching{given, 4, bytes};
+    // The products of many tokens give memory time: rows may come two tiles ahead, evenly.
+    const bool many = tokens >= kEvenTokens;
+    const Fetching fetching{given, many ? 8 : 4, bytes, many};
     if constexpr (kNeedUnpacking<W>) {
       if (tokens >= kUnpackTokens && k <= kMaxUnpacked) {
         done = DotRowTiles<W, T, 4, true>(x, x_stride, tokens, rows, done, n, k, fetching, y,

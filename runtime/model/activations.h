@@ -2,8 +2,8 @@
 #define LACUNA_RUNTIME_MODEL_ACTIVATIONS_H_
 
 #include <cstdint>
-#include <vector>
 
+#include "kernels/base/aligned_vector.h"
 #include "kernels/base/kernel_table.h"
 #include "kernels/base/thread_pool.h"
 
@@ -19,11 +19,9 @@ class Activations {
     stride_ = ActivationBytes(weights, n);
     data_ = x;
     if (!IsQuantized(weights)) return;
-    const size_t bytes = static_cast<size_t>(tokens * stride_) + kAlignment;
+    const auto bytes = static_cast<size_t>(tokens * stride_);
     if (storage_.size() < bytes) storage_.resize(bytes);
-    // No register of codes should lie across two cache lines.
-    char* const out =
-        storage_.data() + kAlignment - reinterpret_cast<uintptr_t>(storage_.data()) % kAlignment;
+    char* const out = storage_.data();
     data_ = out;
     pool->ParallelFor(tokens, kGrain, [&](int64_t begin, int64_t end, int) {
       for (int64_t t = begin; t < end; ++t) {
@@ -37,12 +35,11 @@ class Activations {
   int64_t stride() const { return stride_; }  // bytes from one token to the next
 
  private:
-  static constexpr int64_t kAlignment = 64;
   static constexpr int64_t kGrain = 4;  // tokens that take less time than waking a thread
 
   const void* data_ = nullptr;
   int64_t stride_ = 0;
-  std::vector<char> storage_;
+  AlignedVector<char> storage_;
 };
 
 }  // namespace lacuna

@@ -6,6 +6,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
+#include "kernels/base/aligned_vector.h"
 #include "kernels/base/kernel_table.h"
 #include "kernels/base/thread_pool.h"
 #include "runtime/model/activations.h"
@@ -119,14 +120,14 @@ class Ffn {
   FfnDispatcher dispatcher_;
 
   Activations x_;
-  Activations sketch_x_;           // for sketches of float weights
-  std::vector<float> estimates_;   // [tokens, neurons]: the sketch's
-  std::vector<float> deviations_;  // [tokens]: of an estimate per unit of sketch_error
-  std::vector<float> gates_;       // [tokens, neurons]; the dense path multiplies `up` into it
-  std::vector<float> up_;          // [tokens, neurons]: dense path only
+  Activations sketch_x_;            // for sketches of float weights
+  AlignedVector<float> estimates_;  // [tokens, neurons]: the sketch's
+  std::vector<float> deviations_;   // [tokens]: of an estimate per unit of sketch_error
+  AlignedVector<float> gates_;      // [tokens, neurons]; the dense path multiplies `up` into it
+  AlignedVector<float> up_;         // [tokens, neurons]: dense path only
   std::vector<ActiveList> lists_;
   std::vector<int32_t> list_storage_;
-  std::vector<float> value_storage_;
+  AlignedVector<float> value_storage_;
   std::vector<uint8_t> is_active_;       // [neurons]: for any token
   std::vector<int32_t> position_of_;     // [neurons]: in union_; only those in it are set
   std::vector<int32_t> union_;           // neurons active for at least one token, ascending

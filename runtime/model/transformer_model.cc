@@ -309,7 +309,7 @@ void TransformerModel::Attend(absl::Span<const SequenceChunk> chunks, KvView kv)
   }
   std::atomic<size_t> next{0};
   pool_->Run([&](int thread) {
-    std::vector<float>& scratch = attention_scratch_[thread];
+    AlignedVector<float>& scratch = attention_scratch_[thread];
     for (size_t i; (i = next.fetch_add(1)) < attention_.size();) {
       AttentionArgs& args = attention_[i];
       const auto floats = static_cast<size_t>(args.ScratchFloats());

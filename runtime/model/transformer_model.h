@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/base/aligned_vector.h"
 #include "runtime/model/activations.h"
 #include "runtime/model/ffn.h"
 #include "runtime/model/model.h"
@@ -85,17 +86,17 @@ class TransformerModel : public Model {
   // Scratch of one step; T = tokens of the step.
   std::vector<Token> tokens_;             // [T]
   std::vector<float> cos_, sin_;          // [T, head_dim / 2]
-  std::vector<float> hidden_;             // [T, hidden]: the residual stream
-  std::vector<float> normed_;             // [T, hidden]
-  std::vector<float> projected_;          // [T, embedding_size], if that is projected
-  std::vector<float> qkv_;                // [T, q_dim + 2 * kv_dim]
-  std::vector<float> attended_;           // [T, q_dim]
-  std::vector<float> block_out_;          // [T, hidden]: what a block adds to the residual
+  AlignedVector<float> hidden_;           // [T, hidden]: the residual stream
+  AlignedVector<float> normed_;           // [T, hidden]
+  AlignedVector<float> projected_;        // [T, embedding_size], if that is projected
+  AlignedVector<float> qkv_;              // [T, q_dim + 2 * kv_dim]
+  AlignedVector<float> attended_;         // [T, q_dim]
+  AlignedVector<float> block_out_;        // [T, hidden]: what a block adds to the residual
   Activations activations_;               // what Linear multiplies
   std::vector<AttentionArgs> attention_;  // one call each
-  std::vector<std::vector<float>> attention_scratch_;  // by thread
-  std::vector<float> logits_;                          // [logit rows, vocab]
-  std::vector<int64_t> active_;                        // [T]: active neurons of one layer
+  std::vector<AlignedVector<float>> attention_scratch_;  // by thread
+  AlignedVector<float> logits_;                          // [logit rows, vocab]
+  std::vector<int64_t> active_;                          // [T]: active neurons of one layer
 };
 
 }  // namespace lacuna
