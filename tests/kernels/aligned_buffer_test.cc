@@ -5,6 +5,7 @@
 #include <string>
 
 #include "gtest/gtest.h"
+#include "kernels/base/aligned_vector.h"
 
 namespace lacuna {
 namespace {
@@ -47,6 +48,19 @@ TEST(AlignedBufferTest, MovesOwnTheMemoryOnce) {
   EXPECT_EQ(moved.data(), small_data);
   moved = std::move(large);
   EXPECT_EQ(moved.size(), kHugePage);
+}
+
+TEST(AlignedVectorTest, StartsACacheLineAtEverySize) {
+  AlignedVector<float> floats;
+  AlignedVector<char> bytes;
+  for (size_t n = 1; n < 5000; n = n * 3 / 2 + 1) {
+    floats.resize(n);
+    bytes.resize(n);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(floats.data()) % 64, 0u) << n;
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(bytes.data()) % 64, 0u) << n;
+  }
+  const AlignedVector<float> moved = std::move(floats);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(moved.data()) % 64, 0u);
 }
 
 }  // namespace
