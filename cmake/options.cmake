@@ -5,7 +5,7 @@ target_compile_options(lacuna_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-missing-field-initializers -fno-omit-frame-pointer>
   # GCC 12 warns falsely about string concatenation (GCC bug 105651).
   $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>
-  # Promise 2 of the design (same request, same bytes) needs one rounding per written operation.
+  # Same request, same bytes (ARCHITECTURE.md): that needs one rounding per written operation.
   $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>
   # No build path in the binaries: two builds in two folders give the same bytes.
   $<$<COMPILE_LANGUAGE:CXX>:-ffile-prefix-map=${PROJECT_SOURCE_DIR}=.>)

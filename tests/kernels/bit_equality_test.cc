@@ -1,4 +1,5 @@
-// Promises 1 and 2 of the design rest on these: a result has the same bits however the work is cut.
+// What ARCHITECTURE.md says of bit-identical results rests on these: a result has the same bits
+// however the work is cut.
 #include <algorithm>
 #include <cmath>
 

@@ -1,4 +1,4 @@
-// The promises of design: what a sequence computes depends on its tokens alone.
+// What ARCHITECTURE.md promises: what a sequence computes depends on its tokens alone.
 
 #include "runtime/model/transformer_model.h"
 
