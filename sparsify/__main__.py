@@ -10,6 +10,13 @@ from . import schedule
 THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 
 
+class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults of the options that have one."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def parser():
     top = argparse.ArgumentParser(prog="python -m sparsify", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
@@ -19,7 +26,7 @@ def parser():
             name,
             help=text,
             description=text,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=Formatter,
         )
         p.set_defaults(function=(module, "run" if module == name else name))
         return p
@@ -107,13 +114,13 @@ def parser():
     _add_dtype(p)
     p.add_argument("--out", help="JSON file for the results")
 
-    p = command("report", "report", "perplexity, sparsity per layer and text, plots")
+    p = command("report", "report", "perplexity, sparsity per layer and text: JSON, tables, plots")
     p.add_argument("--model", nargs="+", default=[], help="HF directories to compare")
     p.add_argument("--text", nargs="+", help="texts to measure on")
     _add_measuring(p)
     p.add_argument("--log", nargs="+", help="log.jsonl of train: makes training.png")
     p.add_argument(
-        "--out", required=True, help="directory for sparsity.json, sparsity.png, training.png"
+        "--out", required=True, help="directory for sparsity.{json,md,png} and training.png"
     )
 
     p = command("export", "export", "write an HF directory for the server")

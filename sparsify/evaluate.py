@@ -20,6 +20,8 @@ def evaluate(objective, tokens, context, limit=None, batch=8, progress=None):
     objective.eval()
     device = next(objective.parameters()).device
     rows = textdata.windows(tokens.ids, context)
+    if not len(rows):
+        raise SystemExit(f"{len(tokens.ids)} tokens of text do not fill a window of {context}")
     if limit and limit < len(rows) * context:
         rows = rows[np.linspace(0, len(rows) - 1, max(1, limit // context)).astype(int)]
     total, count, zeros = 0.0, 0, 0.0

@@ -58,7 +58,7 @@ def config_for(model, dtype):
 def export(model, out, tokenizer, dtype="bf16"):
     """Writes config.json, generation_config.json, model.safetensors and the files of the HF
     directory `tokenizer` into `out`. Other files there (a model card) stay. Each file is replaced
-    in one step."""
+    in one step, config.json last: where it is, so is the rest."""
     out = Path(out)
     fresh = out.with_name(f".{out.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -83,7 +83,7 @@ def export(model, out, tokenizer, dtype="bf16"):
         "eos_token_id": model.generation_config.eos_token_id or config["eos_token_id"],
     }
     write("generation_config.json", {**ends, "do_sample": True, "temperature": 0.7, "top_p": 0.95})
-    for file in fresh.iterdir():
+    for file in sorted(fresh.iterdir(), key=lambda file: file.name == "config.json"):
         file.chmod(0o644)
         file.replace(out / file.name)
     fresh.rmdir()

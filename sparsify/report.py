@@ -1,4 +1,4 @@
-"""Sparsity and perplexity of checkpoints per layer and per text, as JSON and plots."""
+"""Sparsity and perplexity of checkpoints per layer and per text, as JSON, tables and plots."""
 
 import json
 from pathlib import Path
@@ -28,6 +28,27 @@ def measure(models, texts, context, limit=None, device="cpu", batch=8):
                     row | evaluate.evaluate(objective, tokens, context, limit, batch, title)
                 )
     return rows
+
+
+def table(rows, text):
+    """The rows of one text as a Markdown table; perplexities against that of the first row."""
+    rows = [r for r in rows if r["text"] == text]
+    layers = max(len(r["sparsity"]) for r in rows)
+    head = ["", "perplexity per token", "per byte", "against the first", "sparsity, mean"]
+    lines = [head + [f"layer {k}" for k in range(layers)], ["---"] * (len(head) + layers)]
+    for r in rows:
+        shift = "" if r["threshold"] is None else f", threshold {r['threshold']:g}"
+        against = r["ppl_token"] / rows[0]["ppl_token"] - 1
+        lines.append(
+            [r["model"] + shift, f"{r['ppl_token']:.2f}", f"{r['ppl_byte']:.4f}"]
+            + [f"{against:+.2%}" if r is not rows[0] else ""]
+            + [
+                "—" if r["threshold"] is None else f"{share:.1%}"
+                for share in (r["sparsity_mean"], *r["sparsity"])
+            ]
+            + [""] * (layers - len(r["sparsity"]))
+        )
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _pyplot():
@@ -92,6 +113,11 @@ def plot_training(logs, file):
 
 
 def run(args):
+    for kind, paths in ("models", args.model or []), ("texts", args.text or []):
+        names = [Path(path).name for path in paths]
+        for name in names:
+            if names.count(name) > 1:
+                raise SystemExit(f"two {kind} are named {name}, as the rows would be: rename one")
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     if args.log:
@@ -100,9 +126,7 @@ def run(args):
         rows = measure(args.model, args.text, args.context, args.tokens, args.device, args.batch)
         (out / "sparsity.json").write_text(json.dumps(rows, indent=1) + "\n")
         plot_layers(rows, out / "sparsity.png")
-        for r in rows:
-            print(
-                f"{r['model']} on {r['text']}, threshold {r['threshold']}: perplexity "
-                f"{r['ppl_token']:.3f} per token, {r['ppl_byte']:.4f} per byte, sparsity "
-                f"{r['sparsity_mean']:.4f} {[round(s, 4) for s in r['sparsity']]}"
-            )
+        texts = dict.fromkeys(r["text"] for r in rows)
+        tables = "\n".join(f"{text}\n\n{table(rows, text)}" for text in texts)
+        (out / "sparsity.md").write_text(tables)
+        print(tables, end="")

@@ -5,7 +5,8 @@ Text format: UTF-8 (`.txt` or `.txt.xz`), one paragraph a line, blank lines igno
 lines) are unwrapped first. Paragraphs are joined with one newline. A document is cut into
 *passages* of whole paragraphs (>= PASSAGE_CHARS characters); each passage is encoded on its own and
 starts with <s> where the tokenizer has it, so the model learns to start anywhere in a book and not
-only at title pages. The last passage of a document ends with </s>.
+only at title pages. The last passage of a document ends with </s>, unless the document's last line
+is `<|cut|>`: it goes on, but not here.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ from transformers import AutoTokenizer
 from .objective import IGNORE
 
 BOUNDARY = "<|endofbook|>"
+CUT = "<|cut|>"
 PASSAGE_CHARS = 4000
 TOKENIZER_FILES = (
     "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
@@ -157,12 +159,14 @@ def encode(text, tokenizer, cache=None):
     dtype = np.uint16 if len(hf) <= 1 << 16 else np.uint32
     chunks, size = [], 0
     for document in tqdm(read_documents(text), desc=f"encode {Path(text).name}", unit="doc"):
-        texts = list(passages(document))
+        ends = document[-1] != CUT
+        texts = list(passages(document if ends else document[:-1]))
         size += sum(len(t.encode()) for t in texts)
         if not prefix:
             texts[:-1] = [t + "\n" for t in texts[:-1]]
         ids = hf(texts)["input_ids"]
-        ids[-1].append(hf.eos_token_id)
+        if ends:
+            ids[-1].append(hf.eos_token_id)
         chunks += [np.array(i, dtype=dtype) for i in ids]
     tokens = Tokens(np.concatenate(chunks), size, prefix[0] if prefix else -1)
     if cache:

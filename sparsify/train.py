@@ -181,9 +181,11 @@ class Run:
     def save_checkpoint(self):
         fresh, old, final = (self.out / n for n in (".new", ".old", "checkpoint"))
         self.accelerator.save_state(fresh)
+        self.accelerator.wait_for_everyone()  # each process has written its part
         if self.accelerator.is_main_process:
             (fresh / "step.json").write_text(json.dumps(self.step))
             if final.exists():
+                shutil.rmtree(old, ignore_errors=True)
                 final.rename(old)
             fresh.rename(final)
             shutil.rmtree(old, ignore_errors=True)
@@ -193,9 +195,13 @@ class Run:
         state = self.accelerator.get_state_dict(self.objective)
         if self.accelerator.is_main_process:
             state = {k.removeprefix("model."): v for k, v in state.items()}
-            self.model.save_pretrained(self.out / "final", state_dict=state)
-            modeling.write_threshold(self.model, self.out / "final")
-            export.copy_tokenizer(self.args.tokenizer or self.args.init, self.out / "final")
+            fresh, final = self.out / ".final.new", self.out / "final"
+            shutil.rmtree(fresh, ignore_errors=True)
+            self.model.save_pretrained(fresh, state_dict=state)
+            modeling.write_threshold(self.model, fresh)
+            export.copy_tokenizer(self.args.tokenizer or self.args.init, fresh)
+            shutil.rmtree(final, ignore_errors=True)
+            fresh.rename(final)
 
     def in_any_process(self, *flags):
         """Which of `flags` are set in any process."""
@@ -204,6 +210,10 @@ class Run:
 
 
 def run(args):
+    if not args.init and not args.tokenizer:
+        raise SystemExit("train wants --init or --tokenizer: a new model has that vocabulary")
+    if args.distill and not args.init and not args.teacher:
+        raise SystemExit("--distill of a new model wants a --teacher")
     if args.lr is None:
         args.lr = 0.02 if args.optimizer == "muon" else 3e-5
     accelerate.utils.set_seed(args.seed)

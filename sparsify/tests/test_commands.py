@@ -64,6 +64,11 @@ def test_train_sweep_export_and_report(corpus, tmp_path):
     ]
     shifted = [r for r in rows if r["threshold"] == 0.01]
     assert shifted[0]["sparsity"] == pytest.approx(swept[1]["sparsity"])
+    tables = (tmp_path / "report/sparsity.md").read_text()
+    assert [line.split("|")[1].strip() for line in tables.splitlines() if "threshold" in line] == [
+        f"{r['model']}, threshold {r['threshold']:g}"
+        for text in ("text.txt", "other.txt") for r in rows if r["text"] == text
+    ]  # fmt: skip
     assert (tmp_path / "report/sparsity.png").stat().st_size > 1000
     assert (tmp_path / "report/training.png").stat().st_size > 1000
 
@@ -151,3 +156,34 @@ def test_sweep_takes_the_last_threshold_within_the_budget():
     assert sweep.choose(results, 0.005) == 0.1
     assert sweep.choose(results, 0.0) == 0.0
     assert sweep.choose(results, 0.1) == 0.3
+
+
+def test_tables_compare_with_the_first_row():
+    def row(model, threshold, ppl, *sparsity):
+        mean = sum(sparsity) / len(sparsity)
+        rest = {"ppl_token": ppl, "ppl_byte": 2.0, "sparsity": sparsity, "sparsity_mean": mean}
+        return {"model": model, "text": "a.txt", "threshold": threshold} | rest
+
+    rows = [row("dense", None, 10.0, 0.0, 0.0), row("sparse", 0.1, 10.25, 0.8, 0.9)]
+    other = rows[0] | {"text": "b.txt"}
+    assert report.table([*rows, other], "a.txt").splitlines() == [
+        "|  | perplexity per token | per byte | against the first | sparsity, mean | "
+        "layer 0 | layer 1 |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| dense | 10.00 | 2.0000 |  | — | — | — |",
+        "| sparse, threshold 0.1 | 10.25 | 2.0000 | +2.50% | 85.0% | 80.0% | 90.0% |",
+    ]
+    shifted = [row("sparse", t, p, 0.8) for t, p in ((0.0, 10.0), (0.1, 10.1))]
+    deep = row("deep", 0.0, 9.0, 0.5, 0.5, 0.5)
+    lines = report.table([*shifted, deep], "a.txt").splitlines()
+    assert "+1.00%" in lines[3] and "-10.00%" in lines[4]
+    assert {line.count("|") for line in lines} == {9} and lines[2].endswith("| 80.0% |  |  |")
+
+
+def test_documents_that_were_cut_have_no_end(corpus, tmp_path):
+    text = tmp_path / "cut.txt"
+    text.write_text("The sea.\n<|endofbook|>\nThe garden.\n<|cut|>\n<|endofbook|>\nThe end.\n")
+    ids = list(textdata.encode(text, corpus[1]).ids)
+    assert ids.count(1) == 3 and ids.count(2) == 2 and ids[-1] == 2
+    second = ids[ids.index(1, 1) :]
+    assert 2 not in second[: second.index(1, 1)]

@@ -1,9 +1,11 @@
 """What is refused, before a training is spent on it or a result overwritten."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
-from sparsify import export, modeling, sweep, textdata, train
+from sparsify import export, modeling, report, sweep, textdata, train
 from test_commands import run, train_command
 
 
@@ -38,6 +40,52 @@ def test_a_checkpoint_that_was_being_replaced_is_found(corpus, tmp_path):
     run(train, train_command(corpus, tmp_path, "--steps 2"))
     (tmp_path / "checkpoint").rename(tmp_path / ".old")
     assert "--resume" in refused(train, train_command(corpus, tmp_path, "--steps 2"))
+
+
+def test_a_checkpoint_that_was_not_quite_thrown_away_is_no_hindrance(corpus, tmp_path):
+    run(train, train_command(corpus, tmp_path, "--steps 2"))
+    shutil.copytree(tmp_path / "checkpoint", tmp_path / ".old")
+    run(train, train_command(corpus, tmp_path, "--steps 3 --resume"))
+    assert json.loads((tmp_path / "checkpoint/step.json").read_text()) == 3
+    assert not (tmp_path / ".old").exists()
+
+
+def test_a_final_model_that_was_half_written_is_not_taken_for_one(corpus, tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(export, "copy_tokenizer", broken)
+    with pytest.raises(OSError, match="disk full"):
+        run(train, train_command(corpus, tmp_path, "--steps 1"))
+    assert not (tmp_path / "final").exists()
+
+
+def test_an_export_has_its_config_last(model, corpus, tmp_path, monkeypatch):
+    order, replace = [], Path.replace
+    monkeypatch.setattr(Path, "replace", lambda a, b: order.append(b.name) or replace(a, b))
+    export.export(model, tmp_path / "model", corpus[1], "f32")
+    assert order[-1] == "config.json" and "model.safetensors" in order
+
+
+def test_a_text_shorter_than_a_window(model, corpus, tmp_path):
+    (tmp_path / "short.txt").write_text("The sea.\n")
+    export.export(model, tmp_path / "model", corpus[1], "f32")
+    command = f"report --model {tmp_path}/model --text {tmp_path}/short.txt --out {tmp_path}/report"
+    assert "do not fill a window of 512" in refused(report, command)
+
+
+def test_a_report_of_models_or_texts_of_one_name(tmp_path):
+    command = f"report --model a/final b/final --text x.txt --out {tmp_path}/report"
+    assert "two models are named final" in refused(report, command)
+    command = f"report --model a b --text a/x.txt b/x.txt --out {tmp_path}/report"
+    assert "two texts are named x.txt" in refused(report, command)
+
+
+def test_a_model_from_nothing_without_a_tokenizer(corpus, tmp_path):
+    command = f"train --text {corpus[0]} --valid {corpus[0]} --out {tmp_path}/run --steps 1"
+    assert "--init or --tokenizer" in refused(train, command)
+    command += f" --tokenizer {corpus[1]} --distill 0.5"
+    assert "--teacher" in refused(train, command)
 
 
 def test_a_cache_of_another_text(corpus, tmp_path):
