@@ -22,7 +22,7 @@ struct BenchRun {
   StepTimes decode_times;  // summed over the decode steps
   int64_t decode_steps = 0;
   int64_t ffn_bytes = 0;                 // FFN weights read by the decode steps
-  int64_t active = 0, tokens = 0;        // of the decode steps: (token, neuron, layer) triples
+  int64_t active = 0, tokens = 0;        // of the decode steps; active: token, neuron, layer
   int64_t union_active = 0, groups = 0;  // of the decode steps: summed over layers
   PredictionCounts prediction;           // of the audited decode steps
   int64_t audits = 0, audit_mismatches = 0;

@@ -10,6 +10,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_split.h"
+#include "kernels/base/aligned_vector.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "runtime/model/ffn.h"
 #include "runtime/model/synthetic.h"
@@ -63,7 +64,7 @@ absl::Status Sweep(const Options& options, const SyntheticShape& shape, double d
   size_t next_layer = 0;
   for (const double batch : Numbers(options.batches)) {
     const int64_t tokens = std::clamp<int64_t>(static_cast<int64_t>(batch), 1, Ffn::kMaxTokens);
-    std::vector<float> x(tokens * config.hidden_size), y(x.size());
+    AlignedVector<float> x(tokens * config.hidden_size), y(x.size());
     for (float& value : x) value = normal(random);
     std::vector<int64_t> active(tokens);
     std::vector<double> seconds[3];

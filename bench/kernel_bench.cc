@@ -26,9 +26,9 @@ namespace {
 constexpr char kDescription[] =
     "Times the matrix kernels on their own: weights are rotated through more memory than the "
     "caches\n"
-    "hold, so GB/s compare with the read bandwidth that is measured beside each line. GOP/s count "
-    "a\n"
-    "multiply and an add as two.";
+    "hold (kernels of listed rows through their share of it), so GB/s compare with the read "
+    "bandwidth\n"
+    "that is measured beside each line. GOP/s count a multiply and an add as two.";
 
 struct Options {
   std::string weights = "int8";
@@ -67,8 +67,8 @@ class KernelBench {
   void Run(int64_t tokens) {
     const int64_t rows = options_.rows, cols = options_.cols;
     std::mt19937 random(1);
-    std::vector<float> x(tokens * cols), a(tokens * rows, 0.01f);
-    AlignedVector<float> y(tokens * std::max(rows, cols));
+    std::vector<float> a(tokens * rows, 0.01f);
+    AlignedVector<float> x(tokens * cols), y(tokens * std::max(rows, cols));
     for (float& value : x) value = static_cast<float>(random() % 1000) / 1000 - 0.5f;
     Activations activations;
     activations.Set(kernels_, pool_, dtype_, x.data(), tokens, cols);

@@ -96,7 +96,7 @@ nlohmann::ordered_json Report(const Options& options, const BenchShape& shape, c
   }
   const double steps = static_cast<double>(total.decode_steps);
   const ModelConfig& config = model.config();
-  // Everything but the FFN is read in full by every step.
+  // Everything but the FFN is read in full by every step (twice by an audited one).
   const ModelFacts& facts = model.facts();
   const double bytes = static_cast<double>(facts.step_weight_bytes - facts.ffn_weight_bytes) +
                        static_cast<double>(total.ffn_bytes) / steps;

@@ -43,8 +43,11 @@ struct AttentionArgs {
   float scale = 1.0f;        // usually 1 / sqrt(head_dim)
   float* scratch = nullptr;  // [ScratchFloats()]
 
-  // Floats from one query's scores to the next one's: the last may be overwritten up to a vector.
-  [[gnu::always_inline]] int64_t ScoreStride() const { return context + tokens - first + 16; }
+  // Floats from one query's scores to the next one's, in whole cache lines: the last may be
+  // overwritten up to a vector.
+  [[gnu::always_inline]] int64_t ScoreStride() const {
+    return CeilDiv(context + tokens - first, 16) * 16 + 16;
+  }
   // For scores, queries and sums of all heads.
   [[gnu::always_inline]] int64_t ScratchFloats() const {
     return tokens * group * (ScoreStride() + 2 * kv.head_dim);
@@ -111,8 +114,8 @@ struct KernelTable {
 
   // out = a row of weights quantized (RowBytes; null for float types), padding included: int8
   // scaled by the largest magnitude / 127, int4 by that of several scales which gives the least
-  // squared error, int2 by nearly the best scale. Magnitudes are at most kMaxQuantizable; those
-  // below 1e-36 lose precision.
+  // squared error, int2 by nearly the best scale (of the padding, too, which it has no code
+  // for). Magnitudes are at most kMaxQuantizable; groups of those below 2e-34 lose precision.
   void (*quantize_weights[kNumDTypes])(const float* row, int64_t n, void* out);
   static constexpr float kMaxQuantizable = 1e15f;  // its square, 64 times, is far from infinity
 

@@ -30,6 +30,7 @@ struct QuantizedDotKernels {
   // list, bytes of a whole matrix.
   static constexpr int64_t kAheadRows = 16;
   static constexpr int64_t kStreamBytes = 6 << 10;
+  // From how many tokens on rows are fetched two tiles ahead and evenly (bench/README.md).
   static constexpr int64_t kEvenTokens = 9;
   // Whether Dot8 or Dot4 takes other bytes than are stored. From kUnpackTokens on it pays to unpack
   // such rows first.
@@ -104,13 +105,14 @@ struct QuantizedDotKernels {
   }
 
   // Rows that will be needed next, and how many of their lines to fetch for each register of codes
-  // of every row of a tile, in 1 / kLine of a line. `due` is what has not come to a whole line yet.
-  static constexpr int kLineBits = 8;
-  static constexpr int64_t kLine = 1 << kLineBits;
+  // of every row of a tile, in 1 / kLineParts of a line. `due` is what has not come to a whole line
+  // yet.
+  static constexpr int kLinePartBits = 8;
+  static constexpr int64_t kLineParts = 1 << kLinePartBits;
   struct Ahead {
     Fetcher fetcher;
     int64_t rate;
-    int64_t due = kLine - 1;
+    int64_t due = kLineParts - 1;
   };
 
   // sums[t][r] += the products of one block of `vectors` vectors.
@@ -138,8 +140,8 @@ struct QuantizedDotKernels {
       }
       for (int64_t v = 0; v < vectors; v += W::kVectors) {
         due += rate;
-        ahead->fetcher.Fetch(due >> kLineBits);
-        due &= kLine - 1;
+        ahead->fetcher.Fetch(due >> kLinePartBits);
+        due &= kLineParts - 1;
         B codes[R];
         LACUNA_UNROLL
         for (int r = 0; r < R; ++r) {
@@ -226,8 +228,8 @@ struct QuantizedDotKernels {
     const int64_t registers =
         tiles * (RowVectors(W::kType, k) / W::kVectors) * (kBlockGroups / kLanes);
     if (registers <= 0) return {fetcher, 0};
-    if (evenly) return {fetcher, CeilDiv(fetcher.lines() * kLine, registers)};
-    return {fetcher, CeilDiv(fetcher.lines(), registers) * kLine};
+    if (evenly) return {fetcher, CeilDiv(fetcher.lines() * kLineParts, registers)};
+    return {fetcher, CeilDiv(fetcher.lines(), registers) * kLineParts};
   }
 
   // DotTile for any number of tokens, in as few tiles of at most T as possible, of about the same

@@ -103,8 +103,8 @@ struct Generic {
   static LACUNA_INLINE B Int8Codes(B a) { return a ^ static_cast<int8_t>(128); }
   static LACUNA_INLINE I Dot8(I acc, B w, B x) {
     // In 16 bits the products of even and of odd bytes fit, and so do the sums of the two.
-    const W even = Even(w) * Even(x) + Odd(w) * Odd(x);
-    const I pairs = reinterpret_cast<I>(even);
+    const W sums = Even(w) * Even(x) + Odd(w) * Odd(x);
+    const I pairs = reinterpret_cast<I>(sums);
     return acc + ((pairs << 16) >> 16) + (pairs >> 16);
   }
   static LACUNA_INLINE I Dot4(I acc, B w, B x) { return Dot8(acc, w, x); }

@@ -79,7 +79,7 @@ struct QuantizeKernels {
       for (int r = 0; r < kRegisters; ++r) {
         const F max = V::Max(scale[r], negated[r]);
         scale[r] = max / V::Set(127.0f);
-        // A group of zeros, or of values whose reciprocal overflows, gets codes of 0.
+        // A group of zeros gets codes of 0, one of values near 1e-36 codes that are too small.
         inverse[r] = V::Set(127.0f) / V::Max(max, V::Set(1e-36f));
       }
       ForRegisters(block, [&](int r, int64_t at, F x) LACUNA_INLINE_LAMBDA {

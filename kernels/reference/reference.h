@@ -6,7 +6,7 @@
 
 #include "kernels/base/kernel_table.h"
 
-// Every kernel of KernelTable as the plainest loop in double precision: what tests compare with.
+// The kernels of KernelTable as the plainest loop in double precision: what tests compare with.
 // Arguments are those of the kernel; inputs stay untouched and results are returned.
 namespace lacuna::reference {
 
@@ -36,7 +36,7 @@ std::vector<double> LayerNorm(const float* x, const float* weight, const float* 
 std::vector<double> Rope(const float* x, const float* cos, const float* sin, int64_t heads,
                          int64_t head_dim);
 
-// [group, head_dim]; leaves args.out and args.scratch alone.
+// [tokens, group, head_dim]; leaves args.out and args.scratch alone.
 std::vector<double> Attention(const AttentionArgs& args);
 
 }  // namespace lacuna::reference

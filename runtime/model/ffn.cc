@@ -114,7 +114,7 @@ void Ffn::Calibrate(absl::Span<const LayerWeights> layers) {
   constexpr int64_t kBatch = 16;
   constexpr int kRepeats = 3;
   const std::vector<float> x(kBatch * hidden_, 0.01f);
-  std::vector<float> y(kBatch * hidden_);
+  AlignedVector<float> y(kBatch * hidden_);
   Reserve(kBatch);
   x_.Set(*kernels_, pool_, layers[0].gate.dtype, x.data(), kBatch, hidden_);
   size_t next_layer = 0;  // layers take turns, so that their weights are not in the caches

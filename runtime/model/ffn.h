@@ -65,7 +65,7 @@ class Ffn {
   // The active neurons of one token, ascending.
   struct ActiveList {
     int32_t* neurons;    // room for all neurons and some
-    int32_t* positions;  // where each neuron is in union_
+    int32_t* positions;  // where each neuron is in union_ (unset for one token)
     float* values;       // gate * up
     int64_t size;
   };
@@ -129,7 +129,7 @@ class Ffn {
   std::vector<int32_t> list_storage_;
   AlignedVector<float> value_storage_;
   std::vector<uint8_t> is_active_;       // [neurons]: for any token
-  std::vector<int32_t> position_of_;     // [neurons]: in union_; only those in it are set
+  std::vector<int32_t> position_of_;     // [neurons]: in union_, of several tokens; else unset
   std::vector<int32_t> union_;           // neurons active for at least one token, ascending
   std::vector<const void*> union_rows_;  // the `down` rows of union_
   std::vector<RowCombination> combinations_;

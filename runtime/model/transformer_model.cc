@@ -18,8 +18,9 @@ constexpr int64_t kRowGrain = 16;
 constexpr int64_t kTokenGrain = 4;
 // The same for adding two vectors.
 constexpr int64_t kAddGrain = 16;
-// Queries that share a pass over keys and values: several register tiles of them. Their scores, at
-// most, take a quarter of a second-level cache of 2 MiB, which they pass three times.
+// Queries that share a pass over keys and values: several register tiles of them. Their scores take
+// a quarter of a second-level cache of 2 MiB at most, if those of one token do; they pass it
+// thrice.
 constexpr int64_t kMaxQueries = 48;
 constexpr int64_t kMaxScores = 128 * 1024;
 
@@ -360,7 +361,7 @@ absl::Span<const float> TransformerModel::Logits(absl::Span<const SequenceChunk>
   int64_t end = 0;
   for (const SequenceChunk& chunk : chunks) {
     end += static_cast<int64_t>(chunk.tokens.size());
-    std::memcpy(&normed_[rows * n], &hidden_[(end - chunk.logits) * n],
+    std::memcpy(normed_.data() + rows * n, hidden_.data() + (end - chunk.logits) * n,
                 chunk.logits * n * sizeof(float));
     rows += chunk.logits;
   }
