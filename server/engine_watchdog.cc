@@ -1,5 +1,6 @@
 #include "server/engine_watchdog.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/time/time.h"
@@ -54,7 +55,14 @@ void EngineWatchdog::Loop() {
 void EngineWatchdog::FindStuck(std::set<std::string>* stuck) {
   const absl::Time now = Clock::Real()->Now();
   const std::set<std::string> before = std::exchange(*stuck, {});
-  for (const EngineProgress& engine : probe_()) {
+  const std::vector<EngineProgress> engines = probe_();
+  // Another model of the name of one that was unloaded begins anew.
+  std::erase_if(detectors_, [&engines](const auto& entry) {
+    return std::none_of(engines.begin(), engines.end(), [&entry](const EngineProgress& engine) {
+      return engine.model == entry.first;
+    });
+  });
+  for (const EngineProgress& engine : engines) {
     StallDetector& detector = detectors_.try_emplace(engine.model, timeout_).first->second;
     if (!detector.IsStalled(engine.has_work, engine.last_step, now) &&
         engine.failed_steps < kMostFailedSteps) {

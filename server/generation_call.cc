@@ -202,8 +202,8 @@ void GenerationCall::TokenizeAndSubmit() {
   GenerationRequest& request = validated_.request;
   request.id = request_id();
   request.deadline = Clock::Real()->Now() + (metadata_.deadline - absl::Now());
-  request.queue_deadline =
-      Clock::Real()->Now() + validated_.queue_timeout - (absl::Now() - arrival_);
+  request.arrived = Clock::Real()->Now() - (absl::Now() - arrival_);
+  request.queue_deadline = request.arrived + validated_.queue_timeout;
   request.sink = shared_from_this();
   absl::StatusOr<RequestId> id = model->scheduler().Submit(std::move(ticket_), std::move(request));
   if (!id.ok()) return Reject(id.status());
@@ -311,21 +311,26 @@ void GenerationCall::OnDone(const absl::Status& status) {
 void GenerationCall::Record(bool sent) {
   context_->open_calls->Remove(this);
   const absl::Duration duration = absl::Now() - arrival_;
-  MutexLock lock(&mu_);
-  if (status_.ok() && !sent) status_ = ClientIsGone(metadata_.deadline);
-  const absl::StatusCode code = status_.code();
-  const char* finish_reason = "none";
-  if (code == absl::StatusCode::kOk) {
-    finish_reason = FinishReasonName(results_.front().reason);
-  } else if (code == absl::StatusCode::kCancelled) {
-    finish_reason = FinishReasonName(FinishReason::kCancelled);
+  nlohmann::ordered_json line;
+  LogLevel level = LogLevel::kInfo;
+  {
+    MutexLock lock(&mu_);
+    if (status_.ok() && !sent) status_ = ClientIsGone(metadata_.deadline);
+    const absl::StatusCode code = status_.code();
+    const char* finish_reason = "none";
+    if (code == absl::StatusCode::kOk) {
+      finish_reason = FinishReasonName(results_.front().reason);
+    } else if (code == absl::StatusCode::kCancelled) {
+      finish_reason = FinishReasonName(FinishReason::kCancelled);
+    }
+    if (IsCancellation(code)) traffic_->OnCancelled(stage_);
+    traffic_->OnEnded(method_, code, finish_reason);
+    traffic_->OnClosed(duration);
+    line = LogLine(duration);
+    line["finish_reason"] = finish_reason;
+    if (code == absl::StatusCode::kInternal) level = LogLevel::kError;
   }
-  if (IsCancellation(code)) traffic_->OnCancelled(stage_);
-  traffic_->OnEnded(method_, code, finish_reason);
-  traffic_->OnClosed(duration);
-  nlohmann::ordered_json line = LogLine(duration);
-  line["finish_reason"] = finish_reason;
-  Log(code == absl::StatusCode::kInternal ? LogLevel::kError : LogLevel::kInfo, "request", line);
+  Log(level, "request", line);  // a log that is not read must not hold up the engine
 }
 
 nlohmann::ordered_json GenerationCall::LogLine(absl::Duration duration) const {

@@ -31,6 +31,18 @@ bool IsTraceparent(const std::string& value) {
   return true;
 }
 
+// gRPC keeps a request, which it made and nobody else reads, until its call has ended. A hostile
+// one takes up 25 times its size: of 4 MiB of fields that no message has each empty one becomes an
+// object. So a call that has begun, and has copied what it needs, frees the rest;
+void Release(const v1::GenerateRequest* request) {
+  v1::GenerateRequest().Swap(const_cast<v1::GenerateRequest*>(request));
+}
+// and one that waits for a worker frees those fields.
+template <typename Request>
+void DiscardUnknownFields(const Request* request) {
+  const_cast<Request*>(request)->DiscardUnknownFields();
+}
+
 // What a Generate call brought along; its id is that of the message, or of the metadata, or a new
 // one.
 CallMetadata ReadMetadata(const grpc::CallbackServerContext& rpc,
@@ -98,19 +110,23 @@ grpc::ServerUnaryReactor* FinishOnWorker(WorkerPool* worker, SimpleCall call, Wo
   return status.ok() ? call.reactor() : call.Finish(std::move(status));
 }
 
-absl::Status Tokenize(const v1::TokenizeRequest& request, const ServiceContext& context,
-                      ModelHost& host, v1::TokenizeResponse* response) {
-  const int64_t max_bytes = LimitsOf(context, host).max_prompt_bytes;
+// What needs no tokenizer, of which `max_bytes` bounds the work.
+absl::Status CheckTokenize(const v1::TokenizeRequest& request, int64_t max_bytes) {
   if (static_cast<int64_t>(request.text().size()) > max_bytes) {
     return InvalidFields({{"text", absl::StrCat("has ", request.text().size(),
                                                 " bytes, the limit is ", max_bytes)}});
   }
-  const bool add_special = !request.has_add_special() || request.add_special();
   if (request.has_messages()) {
     if (!request.text().empty()) return InvalidFields({{"messages", "exclude text"}});
     const auto violation = CheckMessages("messages", request.messages(), max_bytes);
     if (violation.has_value()) return InvalidFields({*violation});
   }
+  return absl::OkStatus();
+}
+
+absl::Status Tokenize(const v1::TokenizeRequest& request, int64_t max_bytes, const ModelHost& host,
+                      v1::TokenizeResponse* response) {
+  const bool add_special = !request.has_add_special() || request.add_special();
   const auto ids = request.has_messages()
                        ? EncodeMessages(host, "messages", FromProto(request.messages()), max_bytes)
                        : host.tokenizer().Encode(request.text(), add_special);
@@ -157,12 +173,17 @@ absl::Status Detokenize(const v1::DetokenizeRequest& request, const ModelHost& h
 grpc::ServerUnaryReactor* GenerationService::Generate(grpc::CallbackServerContext* rpc,
                                                       const v1::GenerateRequest* request,
                                                       v1::GenerateResponse* response) {
-  return UnaryCall::Start(context_, rpc, ReadMetadata(*rpc, *request), *request, response);
+  auto* const call =
+      UnaryCall::Start(context_, rpc, ReadMetadata(*rpc, *request), *request, response);
+  Release(request);
+  return call;
 }
 
 grpc::ServerWriteReactor<v1::GenerateStreamResponse>* GenerationService::GenerateStream(
     grpc::CallbackServerContext* rpc, const v1::GenerateRequest* request) {
-  return StreamingCall::Start(context_, rpc, ReadMetadata(*rpc, *request), *request);
+  auto* const call = StreamingCall::Start(context_, rpc, ReadMetadata(*rpc, *request), *request);
+  Release(request);
+  return call;
 }
 
 grpc::ServerUnaryReactor* GenerationService::Tokenize(grpc::CallbackServerContext* rpc,
@@ -172,8 +193,12 @@ grpc::ServerUnaryReactor* GenerationService::Tokenize(grpc::CallbackServerContex
   if (!call.allowed().ok()) return call.Finish(call.allowed());
   auto host = context_->models->Find(request->model());
   if (!host.ok()) return call.Finish(host.status());
-  return FinishOnWorker(context_->tokenize_worker, call, [=, context = context_, host = *host] {
-    return lacuna::Tokenize(*request, *context, *host, response);
+  const int64_t max_bytes = LimitsOf(*context_, **host).max_prompt_bytes;
+  const absl::Status status = CheckTokenize(*request, max_bytes);
+  if (!status.ok()) return call.Finish(status);
+  DiscardUnknownFields(request);
+  return FinishOnWorker(context_->tokenize_worker, call, [=, host = *host] {
+    return lacuna::Tokenize(*request, max_bytes, *host, response);
   });
 }
 
@@ -184,6 +209,7 @@ grpc::ServerUnaryReactor* GenerationService::Detokenize(grpc::CallbackServerCont
   if (!call.allowed().ok()) return call.Finish(call.allowed());
   auto host = context_->models->Find(request->model());
   if (!host.ok()) return call.Finish(host.status());
+  DiscardUnknownFields(request);
   return FinishOnWorker(context_->tokenize_worker, call, [=, host = *host] {
     return lacuna::Detokenize(*request, *host, response);
   });

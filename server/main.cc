@@ -68,19 +68,26 @@ int Main(const std::vector<std::string>& args) {
     stop.Wake();
   });
   stop.Wait();
+  // Models that have loaded serve while others load.
+  const auto drain = [&] { server.Drain([&stop] { return stop.signals() > 1; }); };
   if (!loading_ended) {
-    // Asked to stop while loading, which cannot be interrupted; no request is running yet.
+    // Asked to stop while loading, which cannot be interrupted.
     Log(LogLevel::kInfo, "stopped_while_loading");
+    drain();
     Exit(kExitOk);
   }
   loading.join();
-  if (!loaded.ok()) Exit(Fail(kExitModel, loaded));
+  if (!loaded.ok()) {
+    const int code = Fail(kExitModel, loaded);
+    drain();
+    Exit(code);
+  }
 
   std::printf("listening grpc=%s metrics=%s\n", server.grpc_address().c_str(),
               server.metrics_address().c_str());
   std::fflush(stdout);
   stop.Wait();
-  server.Drain([&stop] { return stop.signals() > 1; });
+  drain();
   Exit(kExitOk);
 }
 

@@ -35,13 +35,13 @@ Metrics::Metrics(bool vllm_aliases)
       running_capacity(AddGauges("lacuna_running_capacity", "Sequences that may run at a time")),
       grpc_streams_open(AddGauges("lacuna_grpc_streams_open", "Generate calls that are open")),
       time_to_first_token(
-          AddHistograms("lacuna_time_to_first_token_seconds", "Submission to first token")),
+          AddHistograms("lacuna_time_to_first_token_seconds", "Arrival to first token")),
       inter_token_latency(AddHistograms("lacuna_inter_token_latency_seconds",
                                         "Time between two tokens of a choice")),
       time_per_output_token(
           AddHistograms("lacuna_time_per_output_token_seconds",
                         "Mean time per token after the first, one value per choice")),
-      queue_time(AddHistograms("lacuna_queue_time_seconds", "Submission to first scheduled")),
+      queue_time(AddHistograms("lacuna_queue_time_seconds", "Arrival to first scheduled")),
       prefill(AddHistograms("lacuna_prefill_seconds", "First scheduled to first token")),
       decode(AddHistograms("lacuna_decode_seconds", "First to last token")),
       request_duration(

@@ -202,8 +202,8 @@ void ModelMetrics::OnScheduled(absl::Duration queue_time) {
   queue_time_.Observe(Seconds(queue_time));
 }
 
-void ModelMetrics::OnFirstToken(absl::Duration since_submission, absl::Duration prefill) {
-  time_to_first_token_.Observe(Seconds(since_submission));
+void ModelMetrics::OnFirstToken(absl::Duration since_arrival, absl::Duration prefill) {
+  time_to_first_token_.Observe(Seconds(since_arrival));
   prefill_.Observe(Seconds(prefill));
   generation_tokens_.Increment();
 }
@@ -220,10 +220,10 @@ void ModelMetrics::OnChoiceFinished(absl::Duration decode, int32_t completion_to
   }
 }
 
-void ModelMetrics::OnPrompt(int32_t computed_tokens, int32_t cached_tokens) {
+void ModelMetrics::OnPrompt(int32_t computed_tokens, int32_t cached_tokens, bool looked_up) {
   prompt_computed_.Increment(computed_tokens);
   prompt_cached_.Increment(cached_tokens);
-  prefix_queries_.Increment(computed_tokens + cached_tokens);
+  if (looked_up) prefix_queries_.Increment(computed_tokens + cached_tokens);
   prefix_hits_.Increment(cached_tokens);
 }
 

@@ -29,10 +29,10 @@ class ModelMetrics : public EngineMetrics {
 
   void OnStep(const StepReport& report) override;
   void OnScheduled(absl::Duration queue_time) override;
-  void OnFirstToken(absl::Duration since_submission, absl::Duration prefill) override;
+  void OnFirstToken(absl::Duration since_arrival, absl::Duration prefill) override;
   void OnNextToken(absl::Duration since_previous) override;
   void OnChoiceFinished(absl::Duration decode, int32_t completion_tokens) override;
-  void OnPrompt(int32_t computed_tokens, int32_t cached_tokens) override;
+  void OnPrompt(int32_t computed_tokens, int32_t cached_tokens, bool looked_up) override;
   void OnPreemption() override { preemptions_.Increment(); }
   void OnLoad(const EngineLoad& load) override;
 

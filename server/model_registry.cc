@@ -100,13 +100,13 @@ absl::Status ModelRegistry::Load(const ModelSpec& spec) {
     return ModelHost::Create(spec.name, *std::move(loaded), options_, metrics_);
   };
   absl::StatusOr<std::unique_ptr<ModelHost>> host = create();
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  if (host.ok()) LogLoaded(**host, seconds);
   MutexLock lock(&mu_);
   if (!host.ok()) {
     models_.erase(spec.name);
     return host.status();
   }
-  const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
-  LogLoaded(**host, seconds);
   Model& model = *models_.at(spec.name);
   model.host = *std::move(host);
   model.lease =
@@ -152,11 +152,13 @@ absl::Status ModelRegistry::Unload(const std::string& name, absl::Duration timeo
   // Without the lock, as memory takes time to give back, but while the name is taken: a model that
   // is loaded under it has series of the same labels.
   host.reset();
-  MutexLock lock(&mu_);
-  models_.erase(name);
-  // Nobody misses a model that was unloaded on purpose.
-  metrics_->model_ready.Remove(&metrics_->model_ready.Add({{"model", name}}));
-  metrics_->model_load_seconds.Remove(&metrics_->model_load_seconds.Add({{"model", name}}));
+  {
+    MutexLock lock(&mu_);
+    models_.erase(name);
+    // Nobody misses a model that was unloaded on purpose.
+    metrics_->model_ready.Remove(&metrics_->model_ready.Add({{"model", name}}));
+    metrics_->model_load_seconds.Remove(&metrics_->model_load_seconds.Add({{"model", name}}));
+  }
   Log(LogLevel::kInfo, "model_unloaded", {{"model", name}});
   return absl::OkStatus();
 }

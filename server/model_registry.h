@@ -58,7 +58,7 @@ class ModelRegistry {
     std::string name;
     Lease lease;  // null while it loads
   };
-  // But for those that are being unloaded.
+  // Those that load, and those that Find finds or that still have requests, though they drain.
   std::vector<Entry> List() const;
   bool IsLoading() const;
 

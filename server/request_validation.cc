@@ -22,8 +22,8 @@ constexpr uint32_t kMaxLogprobs = 20;
 constexpr uint32_t kMaxPromptLogprobs = 5;
 constexpr uint32_t kMaxStreamInterval = 1024;
 constexpr int32_t kMaxPriority = 10;
-// As many violations as fit into the metadata of a response; the rest is summed up.
-constexpr size_t kMaxViolations = 16;
+// More than there are rules, and few enough for the metadata of a response.
+constexpr size_t kMaxViolations = 24;
 
 class Violations {
  public:

@@ -94,12 +94,12 @@ v1::Finished ToProto(const ChoiceResult& result, bool sparsity_report) {
   return out;
 }
 
-v1::Model ToProto(const ModelHost& host, int32_t default_max_tokens) {
+v1::Model ToProto(ModelHost& host, int32_t default_max_tokens) {
   const ModelConfig& config = host.model().config();
   const ModelFacts& facts = host.model().facts();
   v1::Model out;
   out.set_name(host.name());
-  out.set_state(v1::Model::READY);
+  out.set_state(host.scheduler().GetLoad().draining ? v1::Model::DRAINING : v1::Model::READY);
   out.set_architecture(config.architecture);
   out.set_activation(ActivationKindName(config.activation.kind));
   if (config.activation.kind == ActivationKind::kFatRelu) {

@@ -20,7 +20,7 @@ v1::Delta ToProto(TokenDelta delta, bool token_ids, bool logprobs, const Tokeniz
 v1::Finished ToProto(const ChoiceResult& result, bool sparsity_report);
 
 // What GetModel tells about a model that is ready.
-v1::Model ToProto(const ModelHost& host, int32_t default_max_tokens);
+v1::Model ToProto(ModelHost& host, int32_t default_max_tokens);
 
 }  // namespace lacuna
 

@@ -9,11 +9,10 @@
 #include <openssl/x509.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "runtime/base/file.h"
 #include "server/logger.h"
 #include "server/request_validation.h"
 
@@ -31,6 +30,7 @@ constexpr int kKeepaliveTimeMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr int kHandshakeTimeoutMs = 10'000;
+constexpr int64_t kMaxPemBytes = 1 << 20;
 
 // Linking the reflection library turns reflection on for every server of the process, by a static
 // initialiser: this takes it out again.
@@ -46,11 +46,13 @@ class WithoutReflection : public grpc::ServerBuilderOption {
   }
 };
 
-// gRPC's own messages, as lines of our log.
+// gRPC's own messages, as lines of our log, without what a client sent: it reports metadata that it
+// cannot parse as "... key=NAME value=ALL OF IT".
 void LogGrpcMessage(gpr_log_func_args* args) {
   const LogLevel level =
       args->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kError : LogLevel::kInfo;
-  Log(level, "grpc", {{"message", args->message}});
+  const std::string message = args->message;
+  Log(level, "grpc", {{"message", message.substr(0, message.find(" value="))}});
 }
 
 // Likewise those of libprotobuf, which name fields and never quote what is in them.
@@ -61,9 +63,8 @@ void LogProtobufMessage(google::protobuf::LogLevel level, const char*, int,
 }
 
 absl::StatusOr<std::string> ReadPem(const std::string& path) {
-  std::ifstream file(path);
-  const std::string text(std::istreambuf_iterator<char>(file), {});
-  if (text.empty()) {
+  absl::StatusOr<std::string> text = ReadFile(path, kMaxPemBytes);
+  if (!text.ok() || text->empty()) {
     return absl::NotFoundError(absl::StrCat("cannot read the PEM file ", path, ", or it is empty"));
   }
   return text;
@@ -149,6 +150,8 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kMinPingIntervalMs);
+  // Proxies keep connections alive between calls as well.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   if (options.max_connection_age > absl::ZeroDuration()) {
     builder.AddChannelArgument(

@@ -19,7 +19,7 @@ constexpr int kWorkerThreads = 2;
 constexpr int kTokenizeThreads = 1;
 // More than all places of a usual configuration; beyond it calls are refused.
 constexpr size_t kMaxPendingWork = 4096;
-// Texts of up to --max_prompt_kb wait in memory.
+// Texts of up to --max_prompt_kb, and the ids of whole messages, wait in memory.
 constexpr size_t kMaxPendingTokenize = 64;
 // What is left after a second signal.
 constexpr absl::Duration kHurriedDrain = absl::Seconds(1);

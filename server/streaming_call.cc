@@ -77,7 +77,7 @@ void StreamingCall::OnDone() {
   bool sent;
   {
     MutexLock lock(&mu_);
-    sent = !write_failed_;
+    sent = !write_failed_ && !rpc_->IsCancelled();
   }
   Record(sent);
   const auto last = std::move(self_);  // may delete *this at the end of the scope

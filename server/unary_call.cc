@@ -39,7 +39,9 @@ bool UnaryCall::EmitDelta(v1::Delta delta) {
   choice.mutable_text()->append(delta.text());
   choice.mutable_token_ids()->MergeFrom(delta.token_ids());
   choice.mutable_logprobs()->MergeFrom(delta.logprobs());
-  response_->mutable_started()->mutable_prompt_logprobs()->MergeFrom(delta.prompt_logprobs());
+  if (delta.prompt_logprobs_size() > 0) {  // all of them, once
+    response_->mutable_started()->mutable_prompt_logprobs()->Swap(delta.mutable_prompt_logprobs());
+  }
   return true;
 }
 

@@ -53,8 +53,8 @@ bool Engine::IsEos(int32_t token) const {
   return std::find(eos_ids_.begin(), eos_ids_.end(), token) != eos_ids_.end();
 }
 
-void Engine::Add(RequestId id, GenerationRequest request, absl::Time submitted) {
-  auto active = std::make_unique<ActiveRequest>(id, std::move(request), submitted, tokenizer_);
+void Engine::Add(RequestId id, GenerationRequest request) {
+  auto active = std::make_unique<ActiveRequest>(id, std::move(request), tokenizer_);
   Sequence* const first = active->choices.front().get();
   first->state = Sequence::State::kWaiting;
   waiting_.insert(first);
@@ -104,8 +104,8 @@ void Engine::EndExpired(absl::Time now) {
     } else if (!request->scheduled && now >= spec.queue_deadline) {
       EndRequest(request, absl::DeadlineExceededError(absl::StrCat(
                               "not scheduled within the queue timeout of ",
-                              absl::FormatDuration(spec.queue_deadline - request->submitted))));
-    } else if (now - request->submitted >= spec.stopping.time_limit) {
+                              absl::FormatDuration(spec.queue_deadline - spec.arrived))));
+    } else if (now - spec.arrived >= spec.stopping.time_limit) {
       for (int32_t i = 0; i < spec.n; ++i) {
         Sequence* const choice = request->choices[i].get();
         if (choice->state != Sequence::State::kFinished) {
@@ -181,9 +181,9 @@ void Engine::Admit(Sequence* sequence, const BlockAllocator::Prefix& prefix, abs
 
   sequence->scheduled = now;
   sequence->cached_tokens = sequence->computed;
-  metrics_->OnPrompt(sequence->uncomputed(), sequence->cached_tokens);
+  metrics_->OnPrompt(sequence->uncomputed(), sequence->cached_tokens, options_.prefix_cache);
   if (!std::exchange(sequence->request->scheduled, true)) {
-    metrics_->OnScheduled(now - sequence->request->submitted);
+    metrics_->OnScheduled(now - sequence->request->spec.arrived);
     sequence->request->spec.sink->OnScheduled();
   }
 }

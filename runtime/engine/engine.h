@@ -43,7 +43,7 @@ class Engine {
          EngineMetrics* metrics, Clock* clock);
 
   // `request` is valid: see Scheduler::Submit.
-  void Add(RequestId id, GenerationRequest request, absl::Time submitted);
+  void Add(RequestId id, GenerationRequest request);
   // Ends a request early; a no-op if there is none of this id.
   void End(RequestId id, const absl::Status& why);
   void EndAll(const absl::Status& why);

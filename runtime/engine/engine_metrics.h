@@ -38,14 +38,15 @@ class EngineMetrics {
   virtual void OnStep(const StepReport& report) = 0;
   virtual void OnScheduled(absl::Duration queue_time) = 0;
   // First token of a choice.
-  virtual void OnFirstToken(absl::Duration since_submission, absl::Duration prefill) = 0;
+  virtual void OnFirstToken(absl::Duration since_arrival, absl::Duration prefill) = 0;
   // Each further token.
   virtual void OnNextToken(absl::Duration since_previous) = 0;
   // A choice ended by itself after `completion_tokens`; `decode` is first to last token.
   virtual void OnChoiceFinished(absl::Duration decode, int32_t completion_tokens) = 0;
   // Once per choice, when it is first scheduled: the tokens of its prompt that are to be computed,
-  // and those found in the prefix cache. What a preemption makes it compute again is not counted.
-  virtual void OnPrompt(int32_t computed_tokens, int32_t cached_tokens) = 0;
+  // and those found in the prefix cache, if they were looked up. What a preemption makes it compute
+  // again is not counted.
+  virtual void OnPrompt(int32_t computed_tokens, int32_t cached_tokens, bool looked_up) = 0;
   virtual void OnPreemption() = 0;
   virtual void OnLoad(const EngineLoad& load) = 0;
 };

@@ -111,7 +111,7 @@ void Engine::AcceptToken(Sequence* sequence, TokenInfo info, absl::Time now) {
   const int32_t generated = sequence->generated();
   if (generated == 1) {
     sequence->first_token = now;
-    metrics_->OnFirstToken(now - sequence->request->submitted, now - sequence->scheduled);
+    metrics_->OnFirstToken(now - sequence->request->spec.arrived, now - sequence->scheduled);
   } else {
     metrics_->OnNextToken(now - sequence->last_token);
   }

@@ -33,7 +33,7 @@ struct StoppingParams {
   std::vector<int32_t> stop_token_ids;
   bool include_stop = false;
   bool ignore_eos = false;
-  absl::Duration time_limit = absl::InfiniteDuration();  // from submission
+  absl::Duration time_limit = absl::InfiniteDuration();  // from arrival
 };
 
 enum class FinishReason : uint8_t {
@@ -70,11 +70,11 @@ struct TokenDelta {
 };
 
 struct RequestTimings {
-  absl::Duration queue;    // submission to first scheduled
+  absl::Duration queue;    // arrival to first scheduled
   absl::Duration prefill;  // first scheduled to first token
-  absl::Duration ttft;     // submission to first token
+  absl::Duration ttft;     // arrival to first token
   absl::Duration decode;   // first token to last token
-  absl::Duration total;    // submission to end
+  absl::Duration total;    // arrival to end
 };
 
 struct ChoiceResult {
@@ -120,7 +120,9 @@ struct GenerationRequest {
   int32_t priority = 0;         // higher goes first; equal ones in order of arrival
   std::string tenant;           // prefix-cache entries are not shared between tenants
   FfnMode ffn_mode = FfnMode::kAuto;
-  absl::Time deadline = absl::InfiniteFuture();        // of the engine's clock
+  // By the engine's clock. When the client's wait began; the infinite past: at the submission.
+  absl::Time arrived = absl::InfinitePast();
+  absl::Time deadline = absl::InfiniteFuture();
   absl::Time queue_deadline = absl::InfiniteFuture();  // must be scheduled by then
   std::shared_ptr<TokenSink> sink;
 };

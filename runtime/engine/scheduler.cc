@@ -24,7 +24,7 @@ class NoMetrics : public EngineMetrics {
   void OnFirstToken(absl::Duration, absl::Duration) override {}
   void OnNextToken(absl::Duration) override {}
   void OnChoiceFinished(absl::Duration, int32_t) override {}
-  void OnPrompt(int32_t, int32_t) override {}
+  void OnPrompt(int32_t, int32_t, bool) override {}
   void OnPreemption() override {}
   void OnLoad(const EngineLoad&) override {}
 };
@@ -99,13 +99,13 @@ class Scheduler::Impl {
 
   // The places of a valid request become those of its sequences.
   RequestId Submit(GenerationRequest request) {
-    const absl::Time now = clock_->Now();
+    if (request.arrived == absl::InfinitePast()) request.arrived = clock_->Now();
     MutexLock lock(&mu_);
     const RequestId id = ++last_id_;
     reserved_ -= request.n;
     submitted_sequences_ += request.n;
     live_.insert(id);
-    inbox_.push_back({id, std::move(request), now});
+    inbox_.push_back({id, std::move(request)});
     wake_.NotifyOne();
     return id;
   }
@@ -144,7 +144,6 @@ class Scheduler::Impl {
   struct Submission {
     RequestId id;
     GenerationRequest request;
-    absl::Time submitted;
   };
 
   void Loop();
@@ -241,7 +240,7 @@ bool Scheduler::Impl::TakeInbox() {
     inbox.swap(inbox_);
     cancels.swap(cancels_);
   }
-  for (Submission& s : inbox) engine_.Add(s.id, std::move(s.request), s.submitted);
+  for (Submission& s : inbox) engine_.Add(s.id, std::move(s.request));
   const bool work = !engine_.idle();
   for (const auto& [id, why] : cancels) engine_.End(id, why);
   return work;

@@ -6,9 +6,8 @@
 
 namespace lacuna {
 
-ActiveRequest::ActiveRequest(RequestId id, GenerationRequest request, absl::Time submitted,
-                             const Tokenizer* tokenizer)
-    : id(id), spec(std::move(request)), submitted(submitted), open_choices(spec.n) {
+ActiveRequest::ActiveRequest(RequestId id, GenerationRequest request, const Tokenizer* tokenizer)
+    : id(id), spec(std::move(request)), open_choices(spec.n) {
   for (int32_t i = 0; i < spec.n; ++i) {
     choices.push_back(std::make_unique<Sequence>(this, i, tokenizer));
   }
@@ -62,11 +61,11 @@ ChoiceResult Sequence::Result(FinishReason reason, const ModelConfig& config,
   result.cached_tokens = cached_tokens;
   const absl::Time scheduled_at = std::min(scheduled, now);
   const absl::Time first_at = std::min(first_token, now);
-  result.timings.queue = scheduled_at - request->submitted;
+  result.timings.queue = scheduled_at - request->spec.arrived;
   result.timings.prefill = first_at - scheduled_at;
-  result.timings.ttft = first_at - request->submitted;
+  result.timings.ttft = first_at - request->spec.arrived;
   result.timings.decode = std::min(last_token, now) - first_at;
-  result.timings.total = now - request->submitted;
+  result.timings.total = now - request->spec.arrived;
   const double pairs = static_cast<double>(ffn_tokens) * config.ffn_size * config.num_layers;
   if (pairs > 0 && config.activation.has_zeros()) {
     result.ffn_sparsity = 1.0 - static_cast<double>(ffn_active) / pairs;

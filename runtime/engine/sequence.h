@@ -21,13 +21,11 @@ struct Sequence;
 
 // A request in flight and its choices. Owned by the Engine.
 struct ActiveRequest {
-  ActiveRequest(RequestId id, GenerationRequest spec, absl::Time submitted,
-                const Tokenizer* tokenizer);
+  ActiveRequest(RequestId id, GenerationRequest spec, const Tokenizer* tokenizer);
   ~ActiveRequest();
 
   const RequestId id;
   const GenerationRequest spec;
-  const absl::Time submitted;
   bool scheduled = false;                          // any choice has been in a batch
   std::vector<TokenInfo> prompt_infos;             // so far, if they were asked for
   std::vector<std::unique_ptr<Sequence>> choices;  // [spec.n]

@@ -4,8 +4,11 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -254,6 +257,7 @@ TEST(ServerProcessTest, FilesThatCannotBeUsedAreExitCodeTwoAndNamed) {
       {"--auth_token_file=/no/such/file"},
       {"--auth_token_file=" + testing::TempDir()},
       {"--tls_cert=/no/such/file", "--tls_key=" + text},
+      {"--tls_cert=" + testing::TempDir(), "--tls_key=" + text},
       {"--tls_cert=" + text, "--tls_key=" + text},
   };
   for (const std::vector<std::string>& args : cases) {
@@ -332,6 +336,43 @@ TEST(ServerProcessTest, MutualTlsLetsInOnlyThoseWithACertificate) {
   EXPECT_EQ(list_models({read(cert), "", ""}), grpc::StatusCode::UNAVAILABLE);
   std::remove(key.c_str());
   std::remove(cert.c_str());
+}
+
+// Sends `bytes` to a server, no more than these, and waits until it has closed the connection.
+void SendRaw(const std::string& address, const std::string& bytes) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in to = {};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)), 0);
+  ASSERT_EQ(send(fd, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+  shutdown(fd, SHUT_WR);
+  char answer[256];
+  while (recv(fd, answer, sizeof(answer), 0) > 0) {
+  }
+  close(fd);
+}
+
+TEST(ServerProcessTest, HeadersThatCannotBeParsedAreNotLogged) {
+  ServerProcess server({});
+  ASSERT_TRUE(server.WaitListening()) << server.Errors();
+  // HPACK (RFC 7541): :method POST, :scheme http, :path /, then content-type as a literal.
+  const std::string value = "secret-of-a-client";
+  const std::string headers =
+      std::string("\x83\x86\x84\x0f\x10") + static_cast<char>(value.size()) + value;
+  const auto frame = [](char type, char flags, char stream, const std::string& payload) {
+    return std::string({0, 0, static_cast<char>(payload.size()), type, flags, 0, 0, 0, stream}) +
+           payload;
+  };
+  constexpr char kHeaders = 1, kSettings = 4, kGoAway = 7, kEnd = 5;  // of stream and of headers
+  SendRaw(server.grpc_address(), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(kSettings, 0, 0, "") +
+                                     frame(kHeaders, kEnd, 1, headers) +
+                                     frame(kGoAway, 0, 0, std::string(8, '\0')));
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.Wait(), 0);
+  EXPECT_THAT(server.Errors(), HasSubstr("key=content-type"));
+  EXPECT_THAT(server.Errors(), testing::Not(HasSubstr(value)));
 }
 
 TEST(ServerProcessTest, APortThatIsTakenIsExitCodeOne) {

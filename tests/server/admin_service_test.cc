@@ -46,6 +46,14 @@ class AdminServiceTest : public testing::Test {
     v1::UnloadModelResponse response;
     return FromGrpcStatus(stub_->UnloadModel(&context, request, &response));
   }
+  v1::Model::State State(const std::string& model) {
+    grpc::ClientContext context;
+    v1::GetModelRequest request;
+    request.set_model(model);
+    v1::GetModelResponse response;
+    EXPECT_TRUE(test_.NewStub()->GetModel(&context, request, &response).ok());
+    return response.model().state();
+  }
   absl::Status Generate(const std::string& model) {
     v1::GenerateRequest request = MakeRequest("a", 2);
     request.set_model(model);
@@ -106,7 +114,9 @@ TEST_F(AdminServiceTest, NamesAndPathsAreChecked) {
 TEST_F(AdminServiceTest, UnloadWaitsForRunningRequests) {
   ASSERT_TRUE(Load("new", testing::TempDir()).ok());
   StartHeldStream();
+  EXPECT_EQ(State("new"), v1::Model::READY);
   EXPECT_EQ(Unload("new", absl::Milliseconds(50)).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(State("new"), v1::Model::DRAINING);
   FinishHeldStream();
   EXPECT_TRUE(Eventually([&] {
     const absl::StatusCode code = Unload("new").code();

@@ -66,11 +66,13 @@ TEST(GenerateTest, StreamIsStartedThenDeltasThenOneFinishedPerChoice) {
 }
 
 TEST(GenerateTest, EffectiveValuesAreEchoedAndMaxTokensIsBoundedByTheContext) {
-  TestServer test;
+  TestServer test(TestServer::Options(), [](FakeModel* model) {
+    SayAfter(model, 2, {FakeTokenizer::Byte('x'), FakeTokenizer::kEos});
+  });
   v1::GenerateRequest request;
   request.set_text("a");
+  request.mutable_sampling()->set_top_k(1);
   request.mutable_stopping()->set_max_tokens(1'000'000);
-  request.mutable_stopping()->set_time_limit_ms(1);
   request.mutable_sparsity()->set_report(true);
   v1::GenerateResponse response;
   ASSERT_TRUE(Generate(&test, request, &response).ok());

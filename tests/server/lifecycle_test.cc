@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 #include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -169,6 +170,53 @@ TEST(DrainTest, RunningRequestsFinishAndNewOnesAreRefused) {
   drain.join();
   EXPECT_EQ(cut, 0);
   test.ExpectQuietAndBalanced();
+}
+
+TEST(DrainTest, RunningRequestsFinishThoughAnotherModelLoads) {
+  absl::Notification load;
+  ServerOptions options = TestServer::Options();
+  options.models.push_back({"slow", "/slow"});
+  Gate gate;
+  Server server(
+      options,
+      [&](const LoadOptions& what) -> absl::StatusOr<LoadedModel> {
+        if (what.path == "/slow") {
+          load.WaitForNotification();
+          return absl::DataLossError("model.safetensors is truncated");
+        }
+        auto model = std::make_unique<FakeModel>();
+        model->on_forward = [&](absl::Span<const SequenceChunk>, FfnMode) {
+          gate.Pass();
+          return absl::OkStatus();
+        };
+        LoadedModel loaded;
+        loaded.model = std::move(model);
+        loaded.tokenizer = std::make_unique<FakeTokenizer>();
+        return loaded;
+      },
+      [] {});
+  ASSERT_TRUE(server.Start().ok());
+  std::thread loading([&] { EXPECT_FALSE(server.LoadModels().ok()); });
+  ASSERT_TRUE(Eventually([&] { return server.models().Find("fake").ok(); }));
+  gate.Close();
+  const auto stub = v1::GenerationService::NewStub(
+      grpc::CreateChannel(server.grpc_address(), grpc::InsecureChannelCredentials()));
+  v1::GenerateRequest request = MakeRequest("a", 5);
+  request.set_model("fake");
+  grpc::ClientContext context;
+  const auto stream = stub->GenerateStream(&context, request);
+  gate.WaitHeld();
+  std::atomic<int> cut = -1;
+  std::thread drain([&] { cut = server.Drain([] { return false; }); });
+  gate.Open();
+  v1::GenerateStreamResponse message;
+  while (stream->Read(&message)) {
+  }
+  EXPECT_TRUE(stream->Finish().ok());
+  drain.join();
+  EXPECT_EQ(cut, 0);
+  load.Notify();
+  loading.join();
 }
 
 TEST(DrainTest, OutputThatIsStillBeingReadIsNotCutOff) {

@@ -80,6 +80,31 @@ TEST(EngineWatchdogTest, AnEngineWhoseStepsAllFailIsReported) {
   EXPECT_THAT(stuck, testing::ElementsAre("m"));
 }
 
+TEST(EngineWatchdogTest, AModelOfTheNameOfAnUnloadedOneBeginsAnew) {
+  const absl::Time unused = absl::InfinitePast();  // the last step of one that never ran
+  constexpr absl::Duration kTimeout = absl::Milliseconds(20);
+  absl::Time unloaded = absl::InfiniteFuture();
+  absl::Notification reloaded;
+  bool stuck = false;
+  EngineWatchdog watchdog(
+      kTimeout, absl::Milliseconds(1), [] {},
+      [&]() -> std::vector<EngineProgress> {
+        if (unloaded == absl::InfiniteFuture()) {
+          unloaded = absl::Now();
+          return {{"m", false, unused, 0}};
+        }
+        if (absl::Now() - unloaded < 2 * kTimeout) return {};
+        return {{"m", true, unused, 0}};
+      },
+      [&](const std::set<std::string>& now_stuck) {
+        if (reloaded.HasBeenNotified() || absl::Now() - unloaded < 2 * kTimeout) return;
+        stuck = !now_stuck.empty();
+        reloaded.Notify();
+      });
+  reloaded.WaitForNotification();
+  EXPECT_FALSE(stuck);
+}
+
 TEST(LoggerTest, ALineIsOneJsonObjectAndCannotBeForged) {
   testing::internal::CaptureStderr();
   Log(LogLevel::kWarning, "event", {{"id", "a\n{\"level\":\"error\"}\x1b[31m\x7f\xff"}});

@@ -201,6 +201,22 @@ TEST(RequestValidationTest, ListsEveryFieldAtFault) {
   request.mutable_output()->set_logprobs(99);
   const auto refused = ValidateGenerate(request, kLimits, 1);
   EXPECT_EQ(FieldViolations(refused.status()).size(), 4u) << refused.status();
+
+  v1::SamplingParams& sampling = *request.mutable_sampling();
+  sampling.set_n(99);
+  sampling.set_top_p(-1);
+  sampling.set_min_p(-1);
+  sampling.set_presence_penalty(-9);
+  sampling.set_frequency_penalty(-9);
+  sampling.set_repetition_penalty(-9);
+  request.mutable_stopping()->set_min_tokens(9);
+  request.mutable_stopping()->set_time_limit_ms(0);
+  request.mutable_output()->set_prompt_logprobs(99);
+  request.mutable_output()->set_stream_interval(0);
+  request.mutable_sparsity()->set_mode(static_cast<v1::SparsityParams::Mode>(99));
+  request.set_priority(99);
+  request.set_queue_timeout_ms(0);
+  EXPECT_EQ(FieldViolations(ValidateGenerate(request, kLimits, 1).status()).size(), 17u);
 }
 
 TEST(RequestValidationTest, TooManyBiasesAreRefused) {

@@ -31,8 +31,9 @@ class CountingMetrics : public EngineMetrics {
     ++choices;
     choice_tokens += completion_tokens;
   }
-  void OnPrompt(int32_t computed_tokens, int32_t cached_tokens) override {
+  void OnPrompt(int32_t computed_tokens, int32_t cached_tokens, bool looked_up) override {
     prompt_computed += computed_tokens;
+    if (looked_up) prompt_looked_up += computed_tokens + cached_tokens;
     prompt_cached += cached_tokens;
   }
   void OnPreemption() override { ++preemptions; }
@@ -40,7 +41,7 @@ class CountingMetrics : public EngineMetrics {
 
   int64_t steps = 0, prefill_tokens = 0, decode_tokens = 0;
   int64_t first_tokens = 0, next_tokens = 0, choices = 0, choice_tokens = 0;
-  int64_t prompt_computed = 0, prompt_cached = 0, preemptions = 0;
+  int64_t prompt_computed = 0, prompt_cached = 0, prompt_looked_up = 0, preemptions = 0;
   std::vector<absl::Duration> queue_times;
   EngineLoad last_load;
 };

@@ -39,6 +39,23 @@ TEST(SchedulerLifecycleTest, RefusesMoreSequencesThanItHasPlacesFor) {
   EXPECT_EQ(h.scheduler->Reserve(0).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(SchedulerLifecycleTest, TheWaitBeforeTheSubmissionCounts) {
+  EngineHarness h;
+  GenerationRequest request = GreedyRequest("abc", 3);
+  request.arrived = h.clock.Now() - absl::Seconds(5);
+  const auto early = h.Submit(request);
+  const auto now = h.Submit(GreedyRequest("abc", 3));
+  request.stopping.time_limit = absl::Seconds(5);
+  const auto late = h.Submit(request);
+  h.RunAll();
+  EXPECT_EQ(early->results().at(0).timings.queue, absl::Seconds(5));
+  EXPECT_EQ(early->results().at(0).timings.ttft, absl::Seconds(5));
+  EXPECT_EQ(early->results().at(0).timings.total, absl::Seconds(5));
+  EXPECT_EQ(now->results().at(0).timings.queue, absl::ZeroDuration());
+  EXPECT_EQ(late->results().at(0).reason, FinishReason::kTimeLimit);
+  EXPECT_EQ(h.metrics.queue_times.at(0), absl::Seconds(5));
+}
+
 TEST(SchedulerLifecycleTest, PlacesAreFreeAgainWhenOnDoneIsCalled) {
   struct Sink : RecordingSink {
     void OnDone(const absl::Status& status) override {

@@ -168,6 +168,7 @@ TEST(SchedulerTest, OutputDoesNotDependOnChunksBatchOrPrefixCache) {
         }
         EXPECT_EQ(h.metrics.preemptions > 0, num_blocks == 10);
         EXPECT_EQ(h.metrics.prompt_cached > 0, prefix_cache);
+        EXPECT_EQ(h.metrics.prompt_looked_up > 0, prefix_cache);
       }
     }
   }

@@ -12,7 +12,7 @@ TEST(SequenceTest, OnlyTokensWhosePromptLogitsAreWantedLimitAChunk) {
   const FakeTokenizer tokenizer;
   GenerationRequest spec = GreedyRequest(std::string(100, 'q'), 4);
   spec.prompt_logprobs = 0;
-  ActiveRequest request(1, spec, absl::UnixEpoch(), &tokenizer);
+  ActiveRequest request(1, spec, &tokenizer);
   Sequence& sequence = *request.choices[0];
   int32_t rows = 32;
   EXPECT_EQ(sequence.ChunkLimit(0, &rows), 32);
