@@ -97,7 +97,9 @@ absl::Status RunQuality(const Options& options) {
   }
   // Ids of the text, and the one a sequence begins with, if any.
   const Tokenizer& tokenizer = *model->loaded().tokenizer;
-  const std::string head = text->substr(0, options.max_tokens * 8);
+  size_t bytes = std::min(text->size(), static_cast<size_t>(options.max_tokens) * 8);
+  while (bytes < text->size() && ((*text)[bytes] & 0xC0) == 0x80) --bytes;  // whole characters
+  const std::string head = text->substr(0, bytes);
   absl::StatusOr<std::vector<int32_t>> ids = tokenizer.Encode(head, false);
   absl::StatusOr<std::vector<int32_t>> first = tokenizer.Encode("", true);
   if (!ids.ok()) return ids.status();

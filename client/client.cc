@@ -73,12 +73,19 @@ constexpr int kConnectTimeoutMs = 5000;
 constexpr int kKeepaliveMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 
+constexpr int64_t kMaxFileBytes = 1 << 20;  // of certificates and keys
+
 constexpr char kCancelled[] = "ended by the client";
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  std::string content{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (!file) return absl::InvalidArgumentError(absl::StrCat("cannot read ", path));
+  std::string content(kMaxFileBytes, '\0');
+  file.read(content.data(), kMaxFileBytes);
+  // A directory opens, and then fails to read.
+  if (!file.is_open() || file.bad()) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot read ", path));
+  }
+  content.resize(static_cast<size_t>(file.gcount()));
   return content;
 }
 
@@ -219,6 +226,8 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& opt
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  // However long a call waits for its answer: by default gRPC stops after two pings.
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // Log-probabilities of 16 long choices pass any fixed limit, and the caller asked for them.
   arguments.SetMaxReceiveMessageSize(-1);

@@ -12,6 +12,7 @@
 #include "client/cli/signal_watcher.h"
 #include "client/cli/stats.h"
 #include "client/client.h"
+#include "client/describe_error.h"
 
 namespace lacuna {
 namespace {
@@ -70,7 +71,7 @@ int RunText(const GenerateOptions& options, const v1::GenerateRequest& request, 
   if (!printer.Close()) return kExitFailure;
   for (const auto& [index, lines] : logprobs) {
     if (logprobs.size() > 1) WriteStderr(absl::StrCat("choice ", index + 1, ":\n"));
-    WriteStderr(lines);
+    WriteStderr(PrintableText(lines));
   }
   if (!status.ok()) return Fail(status);
   if (options.stats) WriteStderr(StatsText(started, finished));

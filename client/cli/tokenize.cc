@@ -48,7 +48,7 @@ int Run(const TokenizeOptions& options) {
     const std::string piece = i < response->pieces_size() ? response->pieces(i) : "";
     absl::StrAppend(&lines, response->token_ids(i), "\t", nlohmann::json(piece).dump(), "\n");
   }
-  return WriteStdout(lines) ? kExitOk : kExitFailure;
+  return WriteServerText(lines) ? kExitOk : kExitFailure;
 }
 
 }  // namespace

@@ -5,7 +5,18 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/str_format.h"
+
 namespace lacuna {
+
+namespace {
+
+std::string NewTenant() {
+  std::random_device random;
+  return absl::StrFormat("load-%08x%08x", random(), random());
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<LoadRunner>> LoadRunner::Start(const LoadOptions& options,
                                                               const v1::Model& model) {
@@ -22,6 +33,7 @@ LoadRunner::LoadRunner(const LoadOptions& options, const v1::Model& model,
                        std::vector<std::unique_ptr<Client>> clients)
     : options_(options),
       model_(model),
+      tenant_(NewTenant()),
       clients_(std::move(clients)),
       arrivals_(options.arrivals),
       threads_left_(options.concurrency) {
@@ -111,6 +123,7 @@ v1::GenerateRequest LoadRunner::MakeRequest(const Arrival& arrival) const {
     request.set_text(options_.prompts[arrival.index % options_.prompts.size()]);
     return request;
   }
+  request.set_tenant(tenant_);
   std::seed_seq seed{options_.arrivals.seed, arrival.index};
   std::mt19937 random(seed);
   // The rest of the embeddings is padding; a server that does not say has none.

@@ -24,8 +24,8 @@ struct LoadOptions {
   int concurrency = 1;
   bool stop_at_eos = false;  // else every request generates exactly its max_tokens
   float temperature = 1;
-  // Sent in turn if given; else random token ids of the model, different for each request, so that
-  // no prefix cache helps.
+  // Sent in turn if given; else random token ids of the model, different for each request, and of a
+  // tenant of this run alone, so that no prefix cache helps.
   std::vector<std::string> prompts;
 };
 
@@ -72,6 +72,7 @@ class LoadRunner {
 
   const LoadOptions options_;
   const v1::Model model_;
+  const std::string tenant_;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::vector<std::unique_ptr<Client>> clients_;
   std::vector<std::thread> threads_;

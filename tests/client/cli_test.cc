@@ -71,11 +71,11 @@ TEST_F(CliTest, LogprobsGoToStderr) {
   auto* token = reply_.events[1].mutable_delta()->add_logprobs();
   token->mutable_token()->set_text("Hello");
   token->mutable_token()->set_logprob(-0.5);
-  token->add_top()->set_text("Hi");
+  token->add_top()->set_text("Hi\u009b2J\x7f");  // CSI as one character, and DEL
   const auto result = Run({"generate", "--prompt=x", "--logprobs=1"});
   EXPECT_EQ(result.out, "Hello, world\n");
   EXPECT_THAT(result.err, HasSubstr("-0.5000 \"Hello\""));
-  EXPECT_THAT(result.err, HasSubstr("\"Hi\""));
+  EXPECT_THAT(result.err, HasSubstr("\"Hi?2J?\""));
   EXPECT_EQ(server_.requests().at(0).output().logprobs(), 1);
 }
 

@@ -247,7 +247,9 @@ TEST(ClientTest, BadOptionsAreRefusedByConnect) {
   EXPECT_THAT(message({.address = ""}), HasSubstr("address"));
   EXPECT_THAT(message({.tls_ca_file = "ca.pem"}), HasSubstr("TLS is off"));
   EXPECT_THAT(message({.tls = true, .tls_cert_file = "c.pem"}), HasSubstr("both"));
-  EXPECT_THAT(message({.tls = true, .tls_ca_file = "/no/such/file"}), HasSubstr("/no/such/file"));
+  for (const char* path : {"/no/such/file", "/"}) {
+    EXPECT_EQ(message({.tls = true, .tls_ca_file = path}), absl::StrCat("cannot read ", path));
+  }
 }
 
 TEST(ClientTest, TokenThatNoHeaderCanCarryIsRefusedAndNotShown) {

@@ -202,6 +202,17 @@ TEST_F(LoadRunnerTest, SendsEveryRequestOnceWithPromptsThatDiffer) {
   EXPECT_EQ(prompts.size(), 20);
 }
 
+TEST_F(LoadRunnerTest, NoRunFindsThePromptsOfAnotherInThePrefixCache) {
+  FakeServer server([](const v1::GenerateRequest&) { return FakeServer::Says({"a"}); });
+  std::set<std::string> tenants;
+  for (int run = 0; run < 2; ++run) {
+    const auto runner = Start(server, {.arrivals = {.max_requests = 2}});
+    ASSERT_TRUE(runner->WaitFor(absl::Minutes(1)));
+  }
+  for (const v1::GenerateRequest& request : server.requests()) tenants.insert(request.tenant());
+  EXPECT_EQ(tenants.size(), 2);
+}
+
 TEST_F(LoadRunnerTest, LengthsAreCutToTheContextAndThatIsSaid) {
   FakeServer server([](const v1::GenerateRequest&) { return FakeServer::Says({"a"}); });
   const auto runner = Start(server, {.arrivals = {.trace = {{absl::ZeroDuration(), 5000, 10},
