@@ -55,7 +55,7 @@ class Source:
             text = target["expr"]
             for name, value in (("$__rate_interval", RATE_INTERVAL),
                                 ("$__range", f"{round(60 * self.minutes)}s"),
-                                ("$model", ".*"), ("$instance", ".*")):
+                                ("$namespace", ".*"), ("$model", ".*"), ("$instance", ".*")):
                 text = text.replace(name, value)
             url = f"{self.url}/api/v1/query_range?" + urllib.parse.urlencode({
                 "query": text, "start": self.start, "end": self.end,

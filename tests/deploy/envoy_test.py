@@ -37,12 +37,18 @@ def make_files(folder):
     return yaml.safe_load(text.replace("/etc/envoy/", f"{folder}/"))
 
 
-def with_rate_limit(config, **bucket):
-    """A copy of `config` with these fields of the token bucket replaced."""
+def changed(config, change):
+    """A copy of `config`, after `change` of its connection manager."""
     config = json.loads(json.dumps(config))
     manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
-    manager["typed_config"]["http_filters"][0]["typed_config"]["token_bucket"].update(bucket)
+    change(manager["typed_config"])
     return config
+
+
+def with_rate_limit(config, **bucket):
+    """A copy of `config` with these fields of the token bucket replaced."""
+    return changed(config, lambda manager: manager["http_filters"][0]["typed_config"][
+        "token_bucket"].update(bucket))
 
 
 class Envoy(Process):
@@ -90,17 +96,22 @@ class EnvoyTest(unittest.TestCase):
     def start_server(cls, i):
         return Server("--drain_lead=5s", port=cls.ports[i][0], metrics_port=cls.ports[i][1])
 
-    def post(self, method, body):
-        """(HTTP status, JSON) of a call as JSON."""
+    def call(self, method, body, envoy=None, **headers):
+        """(HTTP status, headers, text) of a call as JSON."""
         context = ssl.create_default_context(cafile=self.folder / "tls.crt")
         request = urllib.request.Request(
-            f"https://{self.envoy.address}/{SERVICE}/{method}", json.dumps(body).encode(),
-            {"content-type": "application/json"})
+            f"https://{(envoy or self.envoy).address}/{SERVICE}/{method}",
+            json.dumps(body).encode(), {"content-type": "application/json", **headers})
         try:
             with urllib.request.urlopen(request, context=context, timeout=60) as response:
-                return response.status, json.loads(response.read())
+                return response.status, response.headers, response.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read() or b"null")
+            return error.code, error.headers, error.read().decode()
+
+    def post(self, method, body):
+        """(HTTP status, JSON) of a call as JSON."""
+        status, _, text = self.call(method, body)
+        return status, json.loads(text or "null")
 
     def test_grpc_over_tls(self):
         result = subprocess.run(
@@ -124,6 +135,36 @@ class EnvoyTest(unittest.TestCase):
         status, error = self.post("Generate", {"text": "x", "sampling": {"temperature": 9}})
         self.assertEqual(status, 400)
         self.assertIn("temperature", json.dumps(error))
+
+    def test_json_may_be_larger_than_the_buffers_of_a_connection(self):
+        status, _, text = self.call("Generate", {
+            "text": "The sea", "sampling": {"n": 4, "seed": 1},
+            "stopping": {"max_tokens": 100, "ignore_eos": True}, "output": {"logprobs": 20}})
+        self.assertEqual(status, 200, text)
+        self.assertGreater(len(text), 2 * 65536)
+        # What is too long for the model is the server's to refuse.
+        status, _, text = self.call("Generate", {"text": "x" * 2**20})
+        self.assertEqual(status, 400, text)
+        self.assertIn("prompt", text)
+
+    def test_the_request_id_of_the_client_is_echoed(self):
+        for sent in ("order 66", "7fb3693f-4061-4070-95d4-3889aa8a22a5"):
+            status, headers, text = self.call(
+                "Generate", {"text": "The sea", "stopping": {"max_tokens": 1}},
+                **{"x-request-id": sent})
+            self.assertEqual(status, 200, text)
+            self.assertEqual(headers["x-request-id"], sent)
+            self.assertEqual(json.loads(text)["started"]["request_id"], sent)
+
+    def test_an_answer_may_take_longer_than_an_idle_stream_lives(self):
+        config = changed(self.config,
+                         lambda manager: manager.update(stream_idle_timeout="0.1s"))
+        status, _, text = self.call("Generate", {
+            "text": "The sea", "sampling": {"n": 4}, "stopping": {
+                "max_tokens": 400, "ignore_eos": True}}, Envoy(config, scratch(), self.servers))
+        self.assertEqual(status, 200, text)
+        finished = json.loads(text)["choices"][0]["finished"]
+        self.assertGreater(finished["timings"]["total_ms"], 100)
 
     def test_only_the_generation_service_is_reachable(self):
         result = subprocess.run([CLIENT, "health", f"--server={self.envoy.address}", *self.tls],

@@ -208,6 +208,26 @@ class PodTest(unittest.TestCase):
         for name in ("helm, pvc, hpa", "helm, image, keda"):
             self.assertNotIn("replicas", deployment(everything()[name]))
 
+    def test_keda_asks_for_the_pods_of_the_release_and_keeps_them_without_an_answer(self):
+        long = "lacuna-" + "x" * 43
+        for release, pods, others in (
+                # With a Deployment's hashes; of a long name the last dash is cut off.
+                ("lacuna", ["lacuna-7d9c5b8f6c-x2k4p", "lacuna-65d8-x2k4p"],
+                 ["lacuna-13b-7d9c5b8f6c-x2k4p", "lacuna-0", "my-lacuna-7d9c5b8f6c-x2k4p"]),
+                (long, [f"{long}-7d9c5b8x2k4p"], ["lacuna-7d9c5b8f6c-x2k4p"])):
+            flags = [flag for value in manifests.KEDA for flag in ("--set", value)]
+            text = manifests.helm("template", release, CHART, *flags).stdout
+            (scaled,) = objects(text, "ScaledObject")
+            for trigger in scaled["spec"]["triggers"]:
+                self.assertEqual(trigger["metadata"]["ignoreNullValues"], "false")
+                patterns = re.findall('pod=~"(.*?)"', trigger["metadata"]["query"])
+                self.assertTrue(patterns)
+                for pattern in patterns:
+                    for pod in pods:
+                        self.assertRegex(pod, f"^(?:{pattern})$")
+                    for pod in others:
+                        self.assertNotRegex(pod, f"^(?:{pattern})$")
+
     def test_the_inference_pool_finds_the_pods(self):
         text = (support.DEPLOY / "examples" / "inference-pool" / "inference-pool.yaml").read_text()
         (pool,) = objects(text, "InferencePool")

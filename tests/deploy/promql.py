@@ -9,8 +9,8 @@ from support import DEPLOY
 
 # As Grafana would fill them in. A predictor audits one step in 128, which takes a while where a
 # sanitizer makes steps slow.
-GRAFANA_VARIABLES = {"$__rate_interval": "1m", "$__range": "1m", "$model": ".*",
-                     "$instance": ".*"}
+GRAFANA_VARIABLES = {"$__rate_interval": "1m", "$__range": "1m", "$namespace": ".*",
+                     "$model": ".*", "$instance": ".*"}
 KEYWORDS = {"and", "or", "unless", "bool", "offset", "by", "without", "on", "ignoring",
             "group_left", "group_right", "inf", "nan"}
 

@@ -109,13 +109,13 @@ class DashboardsTest(unittest.TestCase):
     def test_each_query_uses_the_variables(self):
         for name, dashboard in self.dashboards.items():
             variables = {v["name"] for v in dashboard["templating"]["list"]}
-            self.assertEqual(variables, {"datasource", "model", "instance"}, name)
+            self.assertEqual(variables, {"datasource", "namespace", "model", "instance"}, name)
             self.assertGreaterEqual(dashboard["schemaVersion"], 41)
         for name, panel in self.panels():
             with self.subTest(f"{name}, {panel['title']}"):
                 self.assertEqual(panel["datasource"]["uid"], "$datasource")
                 for target in panel["targets"]:
-                    self.assertRegex(target["expr"], r"\$model|\$instance")
+                    self.assertRegex(target["expr"], r"\$namespace.*(\$model|\$instance)")
 
     def test_panels_do_not_overlap_and_have_ids_of_their_own(self):
         for name, dashboard in self.dashboards.items():

@@ -26,9 +26,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end }}
 
-{{- /* Series of this release's pods, for queries. */}}
+{{- /* Series of this release's pods, for queries: not those of a release whose name only begins alike. Kubernetes
+       appends two hashes, and cuts off the dash between them where the name is long. */}}
 {{- define "lacuna.series" -}}
-namespace="{{ .Release.Namespace }}",pod=~"{{ include "lacuna.name" . }}-.+"
+namespace="{{ .Release.Namespace }}",pod=~"{{ include "lacuna.name" . }}-[a-z0-9]+-?[a-z0-9]{5}"
 {{- end }}
 
 {{- define "lacuna.modelDirectory" -}}
