@@ -78,9 +78,8 @@ int Main(const std::vector<std::string>& args) {
   }
   loading.join();
   if (!loaded.ok()) {
-    const int code = Fail(kExitModel, loaded);
     drain();
-    Exit(code);
+    Exit(Fail(kExitModel, loaded));  // the reason is the last line of the log
   }
 
   std::printf("listening grpc=%s metrics=%s\n", server.grpc_address().c_str(),
