@@ -26,7 +26,7 @@ constexpr char kDescription[] =
     "Prints a table, or JSON, of each FFN mode and batch size; with several modes their repeats\n"
     "are interleaved, so that ratios between them hold on a noisy machine.\n\n"
     "  lacuna-bench --synthetic=minicpm-s-1b --ffn=dense,sparse\n"
-    "  lacuna-bench --model=models/lacuna-novels-3m --batch=8 --json\n";
+    "  lacuna-bench --model=models/lacuna-stories-3m --batch=8 --json\n";
 
 // Public domain: the opening of "Pride and Prejudice" (1813). What real models are fed.
 constexpr char kPrompt[] =

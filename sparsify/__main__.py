@@ -7,7 +7,7 @@ import importlib
 from . import schedule
 
 # As swept in the paper (0.005 to 0.03), and on.
-THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
+THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):

@@ -22,7 +22,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..textdata import BOUNDARY, CUT
-from .plain_text import WORD, plain
 
 PROTO = Path(__file__).resolve().parents[2] / "proto"
 
@@ -142,6 +141,7 @@ def tell(args):
                     file.write(json.dumps(future.result()) + "\n")
 
 
+WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 # Talk about the story, which ends it.
 ABOUT = re.compile(
     r"(?i)^(this|the|my|our|and so,? the) (simple |short |little |whole )?(story|tale|moral)\b"
@@ -152,13 +152,15 @@ ABOUT = re.compile(
 UNFIT = re.compile(
     r"(?i)\b(kill\w*|murder\w*|blood\w*|breasts?|sex\w*|naked|nude|drugs?|drunk\w*|alcohol|wine|beer"
     r"|guns?|knife|knives|suicid\w*|rape\w*|god|jesus|allah|hell|damn|devil|hate[ds]?|slaves?|wars?"
+    r"|slaughter\w*|graves?|graveyard|corpses?|skulls?|drown\w*|weapons?|swords?|poison\w*|evil"
     r"|dead|died|die|dies|death|poop\w*|pee|ai|language model|website|video|online|copyright)\b"
 )
-ODD = re.compile(r"[^A-Za-z ,.;:!?'\"\n-]|\b[A-Z]{2,}\b")
-# "a owl", "an bear", "the the".
+ODD = re.compile(r"[^A-Za-z ,.;:!?'\"\n-]|\b[A-Z]{2,}\b|[.,;:]{2}")
+# "a owl", "an bear", "the the", "a cat named Mia, she".
 SLIP = re.compile(
     r"(?i)\ba (?=[aeiou])(?!one\b|once\b|uni|use|usu|eur)|\ban (?=[bcdfgjklmnpqrstvwxyz])"
     r"|\b(?!had\b|that\b|very\b|so\b|big\b|no\b)([a-z]+) \1\b"
+    r"|\bnamed \w+, (?:he|she|it|they)\b"
 )
 SENTENCE = re.compile(
     r"(?<=[.!?])(?<!Mr\.)(?<!Mrs\.)(?<!Dr\.)\s+|(?<=[.!?]\")\s+(?![a-z])"  # not before `said Mia`
@@ -167,6 +169,17 @@ END = re.compile(r'[.!?]"?$')
 # A word that fewer than RARE stories have is a rare one, of which a story has FEW at most; at most
 # LONGEST words in a sentence, at least SHORTEST in a story.
 RARE, FEW, LONGEST, SHORTEST = 6, 3, 40, 120
+
+
+def plain(text):
+    """`text` with straight double quotation marks around speech and " - " for dashes."""
+    text = re.sub("[“”„]", '"', re.sub("[‘’`]", "'", text))
+    text = re.sub(r"\s*(?:—|–|--+)\s*", " - ", text)
+    if '"' not in text:  # speech between single marks
+        text = re.sub(r"(^|[\s(-])'(?=[A-Z])", r'\1"', text)
+        if '"' in text:
+            text = re.sub(r"(?<=[.,!?;-])'(?=\s|$)", '"', text)
+    return " ".join(text.split())
 
 
 def clean(text):

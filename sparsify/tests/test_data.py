@@ -1,7 +1,6 @@
 import numpy as np
 import torch
 from sparsify import textdata, train
-from sparsify.recipes import plain_text
 from transformers import AutoTokenizer
 
 
@@ -47,30 +46,3 @@ def test_batches_cover_an_epoch_once():
     assert len(set(firsts)) == 48
     x, y = train.batch_at(tokens, 3, 8, 20, seed=1)
     assert torch.equal(x[:, 1:], torch.where(y[:, :-1] < 0, 1, y[:, :-1]))
-
-
-def test_quotation_marks_and_dashes_have_one_form():
-    assert plain_text.plain("“I—I don’t know,” she said--“no.”") == (
-        '"I - I don\'t know," she said - "no."'
-    )
-    assert plain_text.plain("'It's late,' said he. 'Come!'") == '"It\'s late," said he. "Come!"'
-    assert plain_text.plain("It was the dog's, and the boys' too.") == (
-        "It was the dog's, and the boys' too."
-    )
-
-
-def test_easy_passages_are_short_common_and_whole():
-    rank = {w: i for i, w in enumerate("the man saw a dog it was not his said she".split())}
-
-    def passages(paragraph):
-        return list(plain_text.easy_passages(paragraph, rank))
-
-    assert passages("The man saw a dog. It was not his.") == ["The man saw a dog. It was not his."]
-    assert passages('"The dog was not his," said Ellen.') == ['"The dog was not his," said Ellen.']
-    easy = "The man saw a dog. It was not his."
-    assert passages(f"The dog was ubiquitous. {easy}") == [easy]
-    assert passages(f"The dog was ubiquitous. {easy[:18]} The man was recalcitrant.") == []
-    assert passages("The man " + "saw the dog, " * 9 + "it was his.") == []
-    assert passages("The man saw thee.") == passages("CHAPTER IV.") == []
-    # One mark of the quotation is in the sentence that is left out.
-    assert passages('"The dog was ubiquitous. It was not his. The man saw it," said she.') == []

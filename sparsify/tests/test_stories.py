@@ -23,6 +23,16 @@ def test_a_seed_always_asks_for_the_same_story():
         assert "{" not in text and " a old" not in text and " an kind" not in text
 
 
+def test_quotation_marks_and_dashes_have_one_form():
+    assert stories.plain("“I—I don’t know,” she said--“no.”") == (
+        '"I - I don\'t know," she said - "no."'
+    )
+    assert stories.plain("'It's late,' said he. 'Come!'") == '"It\'s late," said he. "Come!"'
+    assert stories.plain("It was the dog's, and the boys' too.") == (
+        "It was the dog's, and the boys' too."
+    )
+
+
 def test_talk_about_the_story_and_what_was_cut_off_are_dropped():
     whole = TEXT.split("\n\n")
     assert stories.clean(TEXT) == (whole, False)
@@ -41,7 +51,10 @@ def test_talk_about_the_story_and_what_was_cut_off_are_dropped():
     [
         ("happy.", "happy in 1999."),
         ("happy.", "happy (and sad)."),
+        ("happy.", "happy..."),
         ("found", "killed"),
+        ("found", "slaughtered"),
+        ("Mia the dog", "A dog named Mia, she"),
         ("Mia the dog", "Mia the dog and " + " and ".join(stories.NAMES[3:40])),
         ("were happy.", "were happy to walk and run and play and sing with Mia again."),
         ("found a ball", "found a apple"),

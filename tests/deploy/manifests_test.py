@@ -149,7 +149,7 @@ class PodTest(unittest.TestCase):
         for name, text in {**everything(), "kserve": runtime}.items():
             # Where the files lie and the ports differ here; this build may have no CUDA.
             args = [re.sub(r"^(--model=.*?)/(mnt/)?models.*",
-                           rf"\1{support.REPO}/models/lacuna-novels-3m", arg)
+                           rf"\1{support.REPO}/models/lacuna-stories-3m", arg)
                     .replace("{{.Name}}", "m").replace("/secrets/tokens", str(tokens))
                     for arg in container(text)["args"]
                     if not re.match("--(listen|metrics_listen|device=cuda)", arg)]

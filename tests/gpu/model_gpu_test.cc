@@ -15,7 +15,7 @@ namespace {
 
 LoadedModel Load(const char* device) {
   LoadOptions options;
-  options.path = LACUNA_SOURCE_DIR "/models/lacuna-novels-3m";
+  options.path = LACUNA_SOURCE_DIR "/models/lacuna-stories-3m";
   options.weights = "bf16";
   options.device = device;
   return LoadModel(options).value();

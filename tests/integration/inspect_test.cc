@@ -18,7 +18,7 @@ using nlohmann::json;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-constexpr char kEmbedded[] = LACUNA_SOURCE_DIR "/models/lacuna-novels-3m";
+constexpr char kEmbedded[] = LACUNA_SOURCE_DIR "/models/lacuna-stories-3m";
 constexpr char kGguf[] = LACUNA_SOURCE_DIR "/tests/data/golden/gguf/tiny.gguf";
 
 Process::Result Inspect(std::vector<std::string> args) {
@@ -31,7 +31,7 @@ TEST(InspectTest, TellsPeopleWhatAModelIs) {
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_THAT(result.err, IsEmpty());
   for (const char* part :
-       {"SparseLlamaForCausalLM", "fatrelu:0.3, gated: sparse", "3.5 M parameters", "BF16 6.7 MiB",
+       {"SparseLlamaForCausalLM", "fatrelu:0.25, gated: sparse", "3.5 M parameters", "BF16 6.7 MiB",
         "SentencePiece BPE, 4096 ids", "no chat template", "int4", "auto"}) {
     EXPECT_THAT(result.out, HasSubstr(part));
   }

@@ -349,7 +349,7 @@ TEST(CudaModel, IsWhatDeviceCudaLoads) {
 // Of real widths: rows of several vectors and blocks.
 TEST(CudaModel, RunsTheDefaultModelAsTheCpuDoes) {
   LoadOptions options;
-  options.path = LACUNA_SOURCE_DIR "/models/lacuna-novels-3m";
+  options.path = LACUNA_SOURCE_DIR "/models/lacuna-stories-3m";
   options.weights = "f32";
   options.threads = 1;
   options.device = "cpu";

@@ -125,7 +125,7 @@ GgufWriter Scored(const SentencePieceModel& model) {
 }
 
 TEST(GgufScored, IsThatOfTheSentencePieceModel) {
-  const auto bytes = ReadFile(kRoot + "models/lacuna-novels-3m/tokenizer.model", 1 << 24);
+  const auto bytes = ReadFile(kRoot + "models/lacuna-stories-3m/tokenizer.model", 1 << 24);
   const SentencePieceModel model = ParseSentencePieceModel(*bytes).value();
   ASSERT_EQ(model.algorithm, SentencePieceModel::Algorithm::kBpe);
   ASSERT_TRUE(model.charsmap.empty());

@@ -15,7 +15,7 @@ namespace {
 
 // The embedded model's configuration and tokenizer of 4,096 ids, with so many embeddings.
 absl::Status LoadWithVocabulary(int32_t vocab_size) {
-  const std::string model = LACUNA_SOURCE_DIR "/models/lacuna-novels-3m/";
+  const std::string model = LACUNA_SOURCE_DIR "/models/lacuna-stories-3m/";
   const TempDir dir;
   std::filesystem::copy(model + "tokenizer.model", dir.File("tokenizer.model"));
   std::ostringstream config;
@@ -87,7 +87,7 @@ TEST(LoadModel, PathsThatCannotBeLookedAtAreErrors) {
 
 TEST(LoadModel, AnActivationMayBeReplaced) {
   LoadOptions options;
-  options.path = LACUNA_SOURCE_DIR "/models/lacuna-novels-3m";
+  options.path = LACUNA_SOURCE_DIR "/models/lacuna-stories-3m";
   options.threads = 1;
   options.activation = "drelu";
   const auto loaded = LoadModel(options);
@@ -100,7 +100,7 @@ TEST(LoadModel, AnActivationMayBeReplaced) {
 
 TEST(LoadModel, ADeviceThatIsNotThereIsNeverReplaced) {
   LoadOptions options;
-  options.path = LACUNA_SOURCE_DIR "/models/lacuna-novels-3m";
+  options.path = LACUNA_SOURCE_DIR "/models/lacuna-stories-3m";
   options.threads = 1;
   options.device = "cuda:99";
   const absl::Status status = LoadModel(options).status();

@@ -171,7 +171,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(LibraryParityOfFiles, DefaultModel) {
   const auto model = ReadFile(
-      std::string(LACUNA_SOURCE_DIR) + "/models/lacuna-novels-3m/tokenizer.model", 1 << 24);
+      std::string(LACUNA_SOURCE_DIR) + "/models/lacuna-stories-3m/tokenizer.model", 1 << 24);
   ASSERT_TRUE(model.ok()) << model.status();
   ExpectParity(*model);
 }
