@@ -1,12 +1,12 @@
 """Stories for small children, told by an instruct model that a lacuna-server serves, for the
 embedded model to learn from.
 
-    python -m sparsify.recipes.stories tell --server HOST:PORT --count 10000 --out told.jsonl
+    python -m sparsify.recipes.stories tell --server HOST:PORT --seeds 1 10000 --out told.jsonl
     python -m sparsify.recipes.stories select told.jsonl --train train.txt --valid valid.txt
 
-`tell` asks for one story a request, of 320 tokens at most, and goes on where an earlier run ended.
-`select` keeps what reads like a simple story or, mostly, the beginning of one, one a document, and
-holds out every 20th. Needs grpcio and grpcio-tools.
+`tell` asks for one story a request and seed, of 320 tokens at most, and goes on where an earlier
+run ended. `select` keeps what reads like a simple story or, mostly, the beginning of one, one a
+document, and with --valid holds out every 20th. Needs grpcio and grpcio-tools.
 """
 
 import argparse
@@ -110,15 +110,16 @@ def tell(args):
         for role, content in messages(seed):
             request.messages.messages.add(role=role, content=content)
         sampling = request.sampling
-        sampling.temperature, sampling.top_p, sampling.repetition_penalty = 0.6, 0.95, 1.1
-        sampling.seed = seed
+        sampling.temperature, sampling.top_p = args.temperature, 0.95
+        sampling.repetition_penalty, sampling.seed = args.repetition_penalty, seed
         request.stopping.max_tokens = 320
         choice = stub.Generate(request).choices[0]
         cut = choice.finished.reason == pb.LENGTH
         return {"seed": seed, "cut": cut, "text": choice.text}
 
-    seeds = [seed for seed in range(1, args.count + 1) if seed not in done]
-    bar = tqdm(total=args.count, initial=args.count - len(seeds), desc="tell", unit="story")
+    wanted = range(args.seeds[0], args.seeds[1] + 1)
+    seeds = [seed for seed in wanted if seed not in done]
+    bar = tqdm(total=len(wanted), initial=len(wanted) - len(seeds), desc="tell", unit="story")
     waiting = deque()
     with bar, out.open("a") as file, ThreadPoolExecutor(args.concurrency) as pool:
 
@@ -156,10 +157,10 @@ UNFIT = re.compile(
     r"|dead|died|die|dies|death|poop\w*|pee|ai|language model|website|video|online|copyright)\b"
 )
 ODD = re.compile(r"[^A-Za-z ,.;:!?'\"\n-]|\b[A-Z]{2,}\b|[.,;:]{2}")
-# "a owl", "an bear", "the the", "a cat named Mia, she".
+# "a owl", "an bear", "the the", "the king's king", "a cat named Mia, she".
 SLIP = re.compile(
     r"(?i)\ba (?=[aeiou])(?!one\b|once\b|uni|use|usu|eur)|\ban (?=[bcdfgjklmnpqrstvwxyz])"
-    r"|\b(?!had\b|that\b|very\b|so\b|big\b|no\b)([a-z]+) \1\b"
+    r"|\b(?!had\b|that\b|very\b|so\b|big\b|no\b)([a-z]+)(?:'s)? \1\b"
     r"|\bnamed \w+, (?:he|she|it|they)\b"
 )
 SENTENCE = re.compile(
@@ -236,13 +237,16 @@ def select(args):
         for seed, (story, _) in stories.items()
         if reads_well(story) and sum(seen[w] < RARE for w in words[seed]) <= FEW
     ]
-    for name, path, held_out in (("train", args.train, False), ("valid", args.valid, True)):
-        part = [stories[seed] for seed in kept if (seed % 20 == 0) == held_out]
+    parts = [(args.train, [s for s in kept if s % 20 or not args.valid])]
+    if args.valid:
+        parts.append((args.valid, [s for s in kept if s % 20 == 0]))
+    for path, seeds in parts:
+        part = [stories[seed] for seed in seeds]
         with open(path, "w", encoding="utf-8") as out:
             for story, cut in part:
                 out.write("\n".join([*story, *[CUT] * cut, BOUNDARY]) + "\n")
         whole = sum(not cut for _, cut in part)
-        print(f"{name}: {len(part)} of {len(told)} stories, {whole} of them to their end")
+        print(f"{path}: {len(part)} of {len(told)} stories, {whole} of them to their end")
 
 
 def main():
@@ -254,14 +258,16 @@ def main():
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("tell")
     command.add_argument("--server", default="127.0.0.1:50051")
-    command.add_argument("--count", type=int, required=True)
+    command.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), required=True)
+    command.add_argument("--temperature", type=float, default=0.5)
+    command.add_argument("--repetition-penalty", type=float, default=1.07)
     command.add_argument("--concurrency", type=int, default=64)
     command.add_argument("--out", required=True)
     command.set_defaults(run=tell)
     command = commands.add_parser("select")
     command.add_argument("input")
     command.add_argument("--train", required=True)
-    command.add_argument("--valid", required=True)
+    command.add_argument("--valid", help="hold out every 20th story, for this file")
     command.set_defaults(run=select)
     args = parser.parse_args()
     args.run(args)

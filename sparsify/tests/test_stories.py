@@ -61,6 +61,7 @@ def test_talk_about_the_story_and_what_was_cut_off_are_dropped():
         ("found a ball", "found A Umbrella"),
         ("found a ball", "found an ball"),
         ("found a ball", "found found a ball"),
+        ("found a ball", "found a ball's ball"),
         ("Mia the dog", '"Mia the dog'),
         ("were happy. Mia the dog", "were happy. It was so. It was so. Mia the dog"),
     ],
@@ -92,6 +93,9 @@ def test_stories_of_rare_words_are_left_out_and_every_20th_is_held_out(tmp_path)
     assert len(valid) == 3 and len(train) == 56
     assert train[0] == TEXT.split("\n\n") and train[1] == [*TEXT.split("\n\n"), CUT]
     assert not any("Zig" in paragraph for document in train for paragraph in document)
+    args.valid = None
+    stories.select(args)
+    assert len(list(read_documents(args.train))) == 59
 
 
 def test_telling_goes_on_where_it_ended(tmp_path, monkeypatch):
@@ -118,9 +122,12 @@ def test_telling_goes_on_where_it_ended(tmp_path, monkeypatch):
         SimpleNamespace(Generate=generate),
     )
     monkeypatch.setattr(stories, "connect", lambda server: fake)
-    args = argparse.Namespace(server="", count=3, concurrency=2, out=tmp_path / "told.jsonl")
+    args = argparse.Namespace(
+        server="", seeds=(1, 3), temperature=0.5, repetition_penalty=1.0, concurrency=2,
+        out=tmp_path / "told.jsonl",
+    )  # fmt: skip
     stories.tell(args)
-    args.count = 6
+    args.seeds = (1, 6)
     fail.append(4)
     with pytest.raises(ValueError, match="no story"):
         stories.tell(args)

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <memory>
 #include <random>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "runtime/model/load_model.h"
 #include "tests/runtime/engine/engine_harness.h"
@@ -21,10 +24,12 @@ LoadedModel Load(const char* device) {
   return LoadModel(options).value();
 }
 
-// Decodes greedily, one sequence at a time.
+// Decodes greedily, one sequence at a time, in a cache of kBlocks blocks.
 class Greedy {
  public:
-  explicit Greedy(Model* model) : model_(model), cache_(model->CreateKvCache(kBlocks).value()) {
+  static constexpr int32_t kBlocks = 8;
+
+  Greedy(Model* model, std::unique_ptr<KvCache> cache) : model_(model), cache_(std::move(cache)) {
     for (int32_t b = 0; b < kBlocks; ++b) blocks_.push_back(b);
   }
 
@@ -40,33 +45,51 @@ class Greedy {
   }
 
  private:
-  static constexpr int32_t kBlocks = 8;
   Model* const model_;
   const std::unique_ptr<KvCache> cache_;
   std::vector<int32_t> blocks_;
 };
+
+// 100 texts as the model has learnt to go on with.
+std::vector<std::string> StoryOpenings() {
+  std::vector<std::string> openings;
+  for (const char* place : {"a garden", "the forest", "a small town", "the castle", "a boat"}) {
+    for (const char* animal : {"cat", "dog", "bear", "little bird", "shy mouse"}) {
+      for (const char* name : {"Lily", "Tom"}) {
+        openings.push_back(absl::StrCat("Once upon a time, in ", place, ", there lived a ", animal,
+                                        " named ", name, "."));
+        openings.push_back(absl::StrCat("One day, ", name, " found a ", animal, " in ", place,
+                                        ". \"What are you doing here?\" said ", name));
+      }
+    }
+  }
+  return openings;
+}
 
 int32_t Best(absl::Span<const float> logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
 TEST(ModelOnGpu, GreedyTokensAreTheCpusUnlessTwoAreAboutAsGood) {
-  constexpr int kPrompts = 100, kTokens = 64;
+  constexpr int kTokens = 64;
   constexpr float kGap = 1e-2f;
   const LoadedModel cpu = Load("cpu"), gpu = Load("cuda");
-  const int32_t vocab = cpu.tokenizer->vocab_size();
-  Greedy on_cpu(cpu.model.get()), on_gpu(gpu.model.get());
+  // By itself the CPU keeps float32 keys and values beside bf16 weights. Their rounding alone moves
+  // logits by more than kGap, where a neuron crosses FATReLU's threshold.
+  const DType kv_type = gpu.model->facts().kv_type;
+  Greedy on_cpu(cpu.model.get(),
+                KvCache::Create(cpu.model->config(), Greedy::kBlocks, kv_type).value());
+  Greedy on_gpu(gpu.model.get(), gpu.model->CreateKvCache(Greedy::kBlocks).value());
   int differing = 0;
-  for (int p = 0; p < kPrompts; ++p) {
-    std::vector<int32_t> tokens = RandomTokens(8 + p % 48, vocab, p);
-    tokens[0] = cpu.model->config().bos_id;
+  for (const std::string& prompt : StoryOpenings()) {
+    std::vector<int32_t> tokens = cpu.tokenizer->Encode(prompt, true).value();
     for (int32_t i = 0, done = 0; i < kTokens; ++i) {
       const absl::Span<const float> want = on_cpu.Next(tokens, done);
       const absl::Span<const float> got = on_gpu.Next(tokens, done);
       done = static_cast<int32_t>(tokens.size());
       const int32_t best = Best(want), other = Best(got);
       if (best != other) {
-        EXPECT_LT(want[best] - want[other], kGap) << "prompt " << p << ", token " << i;
+        EXPECT_LT(want[best] - want[other], kGap) << prompt << ": token " << i;
         ++differing;
         break;
       }

@@ -31,7 +31,7 @@ TEST(InspectTest, TellsPeopleWhatAModelIs) {
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_THAT(result.err, IsEmpty());
   for (const char* part :
-       {"SparseLlamaForCausalLM", "fatrelu:0.25, gated: sparse", "3.5 M parameters", "BF16 6.7 MiB",
+       {"SparseLlamaForCausalLM", "fatrelu:0.3, gated: sparse", "3.5 M parameters", "BF16 6.7 MiB",
         "SentencePiece BPE, 4096 ids", "no chat template", "int4", "auto"}) {
     EXPECT_THAT(result.out, HasSubstr(part));
   }

@@ -82,15 +82,15 @@ Quality Compare(DType dtype) {
   return quality;
 }
 
-// Measured: mean KL 0.00053, same first choice 98.6 %.
+// Measured: mean KL 0.00059, same first choice 98.6 %.
 TEST(QuantizedQuality, Int8IsNearlyFloat32) {
   const Quality quality = Compare(DType::kInt8);
   EXPECT_LE(quality.kl, 0.002);
   EXPECT_GE(quality.same_top1, 0.98);
 }
 
-// Measured: mean KL 0.031, same first choice 89.4 %: a model of 3.5 million parameters has little
-// to spare, and a neuron whose gate crosses the threshold of 0.25 makes a jump.
+// Measured: mean KL 0.025, same first choice 91.7 %: a model of 3.5 million parameters has little
+// to spare, and a neuron whose gate crosses the threshold of 0.3 makes a jump.
 TEST(QuantizedQuality, Int4KeepsMostFirstChoices) {
   const Quality quality = Compare(DType::kInt4);
   EXPECT_LE(quality.kl, 0.05);
