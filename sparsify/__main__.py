@@ -17,6 +17,12 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default is None else super()._get_help_string(action)
 
 
+def positive(text):
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"want 1 or more, not {text}")
+    return int(text)
+
+
 def parser():
     top = argparse.ArgumentParser(prog="python -m sparsify", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
@@ -49,7 +55,7 @@ def parser():
     p.add_argument("--init", help="HF directory to start from (default: a new random model)")
     p.add_argument("--tokenizer", help="HF directory (default: INIT)")
     p.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint if it is there")
-    p.add_argument("--steps", type=int, required=True)
+    p.add_argument("--steps", type=positive, required=True)
     p.add_argument("--activation", choices=["relu", "keep"], default="relu")
     p.add_argument("--schedule", choices=sorted(schedule.PRESETS), default="small", help="λ preset")
     p.add_argument(
@@ -60,10 +66,10 @@ def parser():
         help="weight w of the loss (1 - w) * cross entropy + w * KL(teacher || model)",
     )  # fmt: skip
     p.add_argument("--teacher", help="HF directory with INIT's vocabulary (default: INIT)")
-    p.add_argument("--context", type=int, default=512)
-    p.add_argument("--batch", type=int, default=8, help="sequences a step, over all processes")
+    p.add_argument("--context", type=positive, default=512)
+    p.add_argument("--batch", type=positive, default=8, help="sequences a step, over all processes")
     p.add_argument(
-        "--micro-batch", type=int,
+        "--micro-batch", type=positive,
         help="sequences a forward pass, evaluation included (default: up to 8)",
     )  # fmt: skip
     p.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw")
@@ -80,11 +86,11 @@ def parser():
     p.add_argument("--gradient-checkpointing", action="store_true", help="less memory, slower")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=0, help="CPU threads, 0: PyTorch's choice")
-    p.add_argument("--log-every", type=int, default=20)
-    p.add_argument("--eval-every", type=int, default=500)
+    p.add_argument("--log-every", type=positive, default=20)
+    p.add_argument("--eval-every", type=positive, default=500)
     p.add_argument(
         "--eval-tokens",
-        type=int,
+        type=positive,
         default=65536,
         help="the first so many of the held-out text, while training",
     )
@@ -135,10 +141,10 @@ def parser():
 
 
 def _add_measuring(p):
-    p.add_argument("--context", type=int, default=512, help="window length")
+    p.add_argument("--context", type=positive, default=512, help="window length")
     p.add_argument("--tokens", type=int, help="about how many tokens, spread evenly (default: all)")
     p.add_argument("--device", default="cpu", help="cpu, cuda; a large model needs cuda")
-    p.add_argument("--batch", type=int, default=8, help="windows a forward pass")
+    p.add_argument("--batch", type=positive, default=8, help="windows a forward pass")
 
 
 def _add_dtype(p):

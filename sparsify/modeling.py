@@ -4,9 +4,15 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AttentionInterface, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
+
+# PyTorch's fused attention, of rows without padding. As "sdpa", transformers gives it a mask when
+# it is compiled, with which it is slower.
+CAUSAL = "causal"
+AttentionInterface.register(CAUSAL, sdpa_attention_forward)
 
 
 class FATReLU(torch.nn.Module):
@@ -69,8 +75,8 @@ def new_model(vocab_size, hidden, ffn, layers, heads, kv_heads, context, bos=1, 
 ARCHITECTURES = ("LlamaForCausalLM", "SparseLlamaForCausalLM")
 
 
-def load(path):
-    """Loads an HF directory in float32, `hidden_act: fatrelu` included."""
+def read_config(path):
+    """config.json of an HF directory. Ends the program if `load` cannot load it."""
     file = Path(path) / "config.json"
     if not file.exists():
         raise SystemExit(f"{path} has no config.json: want a directory, not a hub's name")
@@ -78,7 +84,13 @@ def load(path):
     kind = (raw.get("architectures") or ["?"])[0]
     if kind not in ARCHITECTURES:
         raise SystemExit(f"{path} is of {kind}: want one of {', '.join(ARCHITECTURES)}")
-    if raw["hidden_act"] != "fatrelu":
+    return raw
+
+
+def load(path):
+    """Loads an HF directory in float32, `hidden_act: fatrelu` included."""
+    raw = read_config(path)
+    if raw.get("hidden_act") != "fatrelu":
         return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     config = LlamaConfig.from_dict(raw | {"model_type": "llama", "hidden_act": "relu"})
     model = LlamaForCausalLM.from_pretrained(path, config=config, dtype=torch.float32)

@@ -42,7 +42,7 @@ class Objective(torch.nn.Module):
         """x, y: ids [rows, context]; targets IGNORE do not count. Returns
 
         nll:   Σ over targets of −log p(y), nats
-        kl:    Σ over targets of KL(teacher ‖ model); 0 without a teacher
+        kl:    Σ over targets of KL(teacher ‖ model); 0 without a teacher, and in eval mode
         l1:    mean |x1| over tokens and neurons [layers]. The mean over neurons, in place of the
                paper's norm, makes λ comparable between widths
         zeros: share of exact zeros in x1 [layers]
@@ -53,13 +53,14 @@ class Objective(torch.nn.Module):
         y = y.flatten()
         device, head = x.device.type, self.model.lm_head
         mixed = self.training and torch.is_autocast_enabled(device)
-        if self.teacher is None and mixed and len(y) * head.out_features <= WHOLE_LOGITS:
+        teacher = self.teacher if self.training else None
+        if teacher is None and mixed and len(y) * head.out_features <= WHOLE_LOGITS:
             nll = cross_entropy(head(hidden).float(), y, reduction="sum", ignore_index=IGNORE)
             return nll, nll.new_zeros(()), l1, zeros
         with torch.autocast(device, enabled=False):
             weight = head.weight.to(torch.promote_types(head.weight.dtype, torch.float32))
             hidden = hidden.to(weight.dtype)
-            if self.teacher is None:
+            if teacher is None:
                 options = LinearCrossEntropyOptions() if torch.is_grad_enabled() else None
                 nll = linear_cross_entropy(
                     hidden, weight, y, reduction="sum", ignore_index=IGNORE, options=options
@@ -67,7 +68,7 @@ class Objective(torch.nn.Module):
                 return nll, nll.new_zeros(()), l1, zeros
             own = log_softmax(hidden @ weight.T, -1)
         with torch.no_grad():
-            wanted = log_softmax(self.teacher(input_ids=x, use_cache=False).logits.float(), -1)
+            wanted = log_softmax(teacher(input_ids=x, use_cache=False).logits.float(), -1)
         valid = y != IGNORE
         nll = -own.gather(1, y.clamp(min=0)[:, None])[:, 0][valid].sum()
         kl = kl_div(own, wanted.flatten(0, 1), log_target=True, reduction="none").sum(-1)

@@ -1,5 +1,6 @@
 """Sparsity and perplexity of checkpoints per layer and per text, as JSON, tables and plots."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def measure(models, texts, context, limit=None, device="cpu", batch=8):
                 rows.append(
                     row | evaluate.evaluate(objective, tokens, context, limit, batch, title)
                 )
+        del objective, model
+        gc.collect()  # they refer to each other; the next one may need the memory
     return rows
 
 
@@ -98,9 +101,11 @@ def plot_training(logs, file):
         mean = [sum(r["sparsity"]) / len(r["sparsity"]) for r in rows]
         c.plot(steps, mean, color=line.get_color(), label=f"{name}, mean")
         if any(r["lambda"] for r in rows):
-            for layer in range(len(rows[0]["sparsity"])):
+            layers = len(rows[0]["sparsity"])
+            for layer in range(layers):
                 values = [r["sparsity"][layer] for r in rows]
-                c.plot(steps, values, lw=0.7, ls="--", label=f"{name}, layer {layer}")
+                label = f"{name}, layer {layer}" if layers <= 8 else None
+                c.plot(steps, values, lw=0.7, ls="--", label=label)
         losses += [r["loss"] for r in rows]
     a.set(ylabel="λ")
     b.set(ylabel="loss, nats per token", ylim=(None, sorted(losses)[(len(losses) - 1) * 49 // 50]))
@@ -118,6 +123,10 @@ def run(args):
         for name in names:
             if names.count(name) > 1:
                 raise SystemExit(f"two {kind} are named {name}, as the rows would be: rename one")
+    if not args.text and not args.log:
+        raise SystemExit("report wants --model and --text to measure, or --log to plot")
+    if bool(args.text) != bool(args.model):
+        raise SystemExit("report measures each --model on each --text: name both")
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     if args.log:

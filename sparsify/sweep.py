@@ -14,7 +14,7 @@ def choose(results, budget):
     threshold 0."""
     best, limit = 0.0, results[0]["ppl_token"] * (1 + budget)
     for r in sorted(results, key=lambda r: r["threshold"]):
-        if r["ppl_token"] > limit:
+        if not r["ppl_token"] <= limit:  # or it is no number
             break
         best = r["threshold"]
     return best

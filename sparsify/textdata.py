@@ -28,6 +28,7 @@ from .objective import IGNORE
 BOUNDARY = "<|endofbook|>"
 CUT = "<|cut|>"
 PASSAGE_CHARS = 4000
+ENCODED_AT_ONCE = 1000  # passages: the tokenizer holds some 30 times their size
 TOKENIZER_FILES = (
     "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
@@ -164,13 +165,18 @@ def encode(text, tokenizer, cache=None):
         size += sum(len(t.encode()) for t in texts)
         if not prefix:
             texts[:-1] = [t + "\n" for t in texts[:-1]]
-        ids = hf(texts)["input_ids"]
+        for first in range(0, len(texts), ENCODED_AT_ONCE):
+            ids = hf(texts[first : first + ENCODED_AT_ONCE], return_attention_mask=False)
+            chunks += [np.array(i, dtype=dtype) for i in ids["input_ids"]]
         if ends:
-            ids[-1].append(hf.eos_token_id)
-        chunks += [np.array(i, dtype=dtype) for i in ids]
+            chunks.append(np.array([hf.eos_token_id], dtype=dtype))
+    if not chunks:
+        raise SystemExit(f"{text} has no text")
     tokens = Tokens(np.concatenate(chunks), size, prefix[0] if prefix else -1)
     if cache:
-        np.savez(cache, key=key, **tokens._asdict())
+        fresh = Path(cache).with_suffix(".new.npz")
+        np.savez(fresh, key=key, **tokens._asdict())
+        fresh.rename(cache)
     return tokens
 
 

@@ -56,9 +56,12 @@ def make_model(args):
         modeling.set_activation(model)
     if args.gradient_checkpointing:
         model.activation_checkpointing_enable()
-    if args.context <= 512 and not torch.cuda.is_available():
-        # Faster on a CPU than PyTorch's fused attention, which has much to do for a short row.
-        model.set_attn_implementation("eager")
+        # Else the hooks of Objective, which write down what they see, keep layers from being
+        # compiled.
+        torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
+    # On a CPU PyTorch's fused attention has much to do for a short row.
+    short = args.context <= 512 and not torch.cuda.is_available()
+    model.set_attn_implementation("eager" if short else modeling.CAUSAL)
     return model.train()
 
 
@@ -103,6 +106,9 @@ class Run:
         self.accelerator = accelerate.Accelerator(
             mixed_precision="bf16" if args.bf16 else None, kwargs_handlers=[patience]
         )
+        bf16 = self.accelerator.mixed_precision == "bf16"
+        if bf16:
+            torch.backends.cuda.matmul.allow_tf32 = True  # of the logits; finer than bf16
         if args.micro_batch is None:
             args.micro_batch = math.gcd(8, max(1, args.batch // self.accelerator.num_processes))
         if args.batch % (self.accelerator.num_processes * args.micro_batch):
@@ -110,9 +116,16 @@ class Run:
                 f"--batch {args.batch} is no multiple of {self.accelerator.num_processes} "
                 f"processes x --micro-batch {args.micro_batch}"
             )
-        fsdp = self.accelerator.distributed_type == accelerate.DistributedType.FSDP
-        if fsdp and args.optimizer == "muon":
+        self.fsdp = self.accelerator.distributed_type == accelerate.DistributedType.FSDP
+        if self.fsdp and args.optimizer == "muon":
             raise ValueError("Muon needs whole matrices: use --optimizer adamw with FSDP")
+        if self.fsdp and bf16:
+            # accelerate's own would round the losses to bf16, and sum gradients in it.
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = (
+                torch.distributed.fsdp.MixedPrecisionPolicy(
+                    param_dtype=torch.bfloat16, reduce_dtype=torch.float32
+                )
+            )
         self.claim_out()
         tokenizer = args.tokenizer or args.init
         with self.accelerator.main_process_first():  # the others find its cache
@@ -125,17 +138,44 @@ class Run:
                 f"a window of {args.context}"
             )
         self.model, teacher = make_model(args), None
+        vocabulary = self.model.config.vocab_size
+        if max(int(self.tokens.ids.max()), int(valid.ids.max())) >= vocabulary:
+            raise SystemExit(f"{tokenizer} has ids that the model's {vocabulary} embeddings lack")
         if args.distill:
             teacher = modeling.load(args.teacher or args.init).requires_grad_(False)
-            bf16 = self.accelerator.mixed_precision == "bf16"
+            if teacher.config.vocab_size != vocabulary:
+                raise SystemExit(
+                    f"the teacher has a vocabulary of {teacher.config.vocab_size}, the model one "
+                    f"of {vocabulary}"
+                )
             teacher.to(self.accelerator.device, torch.bfloat16 if bf16 else torch.float32)
         objective = Objective(self.model, teacher, compiled=args.compile)
         self.objective, *self.optimizers = self.accelerator.prepare(
             objective, *make_optimizers(objective, args)
         )
         if args.resume and (self.out / "checkpoint").exists():
-            self.accelerator.load_state(self.out / "checkpoint")
-            self.step = json.loads((self.out / "checkpoint/step.json").read_text())
+            self.resume(json.loads((self.out / "checkpoint/run.json").read_text()))
+
+    def options(self):
+        """What must be the same for a run to go on as if it had not been stopped."""
+        names = (
+            "init", "steps", "activation", "schedule", "lambda_peak", "distill", "teacher",
+            "context", "batch", "optimizer", "lr", "embed_lr", "weight_decay", "warmup", "decay",
+            "lr_shape", "seed",
+        )  # fmt: skip
+        # Checkpoints of one process, of several and of FSDP have different files.
+        kind = {"processes": self.accelerator.distributed_type.value}
+        return {name: getattr(self.args, name) for name in names} | kind
+
+    def resume(self, saved):
+        for name, was in saved["options"].items():
+            if self.options()[name] != was:
+                raise SystemExit(
+                    f"{self.out} holds a run with {name} {was}, not {self.options()[name]}: go on "
+                    "with what it had, or name another --out"
+                )
+        self.accelerator.load_state(self.out / "checkpoint")
+        self.step = saved["step"]
 
     def claim_out(self):
         """Refuses to overwrite another run, and takes up a checkpoint that was being replaced."""
@@ -159,8 +199,9 @@ class Run:
         parts = list(zip(x.split(args.micro_batch), y.split(args.micro_batch)))
         stats = 0.0
         for i, (xs, ys) in enumerate(parts):
-            last = i == len(parts) - 1
-            wait = contextlib.nullcontext() if last else self.accelerator.no_sync(self.objective)
+            # FSDP would keep whole gradients while it waits.
+            at_once = self.fsdp or i == len(parts) - 1
+            wait = contextlib.nullcontext() if at_once else self.accelerator.no_sync(self.objective)
             with wait:
                 nll, kl, l1, zeros = self.objective(xs, ys)
                 lm = (1 - args.distill) * nll + args.distill * kl
@@ -183,7 +224,8 @@ class Run:
         self.accelerator.save_state(fresh)
         self.accelerator.wait_for_everyone()  # each process has written its part
         if self.accelerator.is_main_process:
-            (fresh / "step.json").write_text(json.dumps(self.step))
+            saved = {"step": self.step, "options": self.options()}
+            (fresh / "run.json").write_text(json.dumps(saved, indent=1) + "\n")
             if final.exists():
                 shutil.rmtree(old, ignore_errors=True)
                 final.rename(old)
@@ -214,6 +256,11 @@ def run(args):
         raise SystemExit("train wants --init or --tokenizer: a new model has that vocabulary")
     if args.distill and not args.init and not args.teacher:
         raise SystemExit("--distill of a new model wants a --teacher")
+    if args.teacher and not args.distill:
+        raise SystemExit("--teacher without --distill: say with which weight")
+    for path in (args.init, args.teacher):  # before texts are encoded
+        if path:
+            modeling.read_config(path)
     if args.lr is None:
         args.lr = 0.02 if args.optimizer == "muon" else 3e-5
     accelerate.utils.set_seed(args.seed)
@@ -221,6 +268,8 @@ def run(args):
         torch.set_num_threads(args.threads)
     run = Run(args)
     main, stages = run.accelerator.is_main_process, stages_of(args)
+    if main:
+        print(f"training on {run.accelerator.num_processes} x {run.accelerator.device.type}")
     log = _open_log(run.out / "log.jsonl", run.step) if main else None
     bar = tqdm(total=args.steps, initial=run.step, desc="train", unit="step", disable=not main)
     stopped, last_save, seconds = [], time.time(), time.time()

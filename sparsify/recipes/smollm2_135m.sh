@@ -6,12 +6,15 @@
 #   sparsify/recipes/smollm2_135m.sh TRAIN_TEXT VALID_TEXT OUT
 #
 # STEPS, BATCH, MICRO, CONTEXT, TOKENS, DEVICE and OPTIONS (of train, say "--bf16 --distill 0.5")
-# override what is below.
+# override what is below. λ's peak is that of a small model: try others first, say with
+# STEPS=200 OPTIONS="--bf16 --compile --lambda-peak 0.05" into another OUT.
 # LAUNCH="accelerate launch --num_processes 8" spreads training over GPUs.
 set -euo pipefail
 train=$1 valid=$2 out=$3
 steps=${STEPS:-4000} batch=${BATCH:-64} context=${CONTEXT:-1024} tokens=${TOKENS:-400000}
 device=${DEVICE:-cuda}
+# Training takes the GPU that there is; without one it would take weeks.
+[ "$device" = cpu ] || ${PYTHON:-python} -c "import torch; torch.zeros(1, device='$device')"
 mkdir -p "$out"
 
 if [ ! -e "$out/original/config.json" ]; then
@@ -22,7 +25,11 @@ if [ ! -e "$out/original/config.json" ]; then
 fi
 
 twin() {  # NAME OPTIONS
-  [ -e "$out/$1/final/config.json" ] || ${LAUNCH:-${PYTHON:-python}} -m sparsify train \
+  if [ -e "$out/$1/final/config.json" ]; then
+    echo "$out/$1 is there already"
+    return
+  fi
+  ${LAUNCH:-${PYTHON:-python}} -m sparsify train \
     --text "$train" --valid "$valid" --init "$out/original" --out "$out/$1" --resume \
     --steps "$steps" --batch "$batch" ${MICRO:+--micro-batch "$MICRO"} --context "$context" \
     --lr 1e-4 --warmup 0.02 --lr-shape cosine ${OPTIONS---bf16 --compile} "${@:2}"

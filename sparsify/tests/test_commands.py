@@ -156,6 +156,8 @@ def test_sweep_takes_the_last_threshold_within_the_budget():
     assert sweep.choose(results, 0.005) == 0.1
     assert sweep.choose(results, 0.0) == 0.0
     assert sweep.choose(results, 0.1) == 0.3
+    results[2]["ppl_token"] = float("nan")
+    assert sweep.choose(results, 0.1) == 0.1
 
 
 def test_tables_compare_with_the_first_row():

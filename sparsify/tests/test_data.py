@@ -4,7 +4,8 @@ from sparsify import textdata, train
 from transformers import AutoTokenizer
 
 
-def test_text_is_unwrapped_and_encoded(corpus):
+def test_text_is_unwrapped_and_encoded(corpus, monkeypatch):
+    monkeypatch.setattr(textdata, "ENCODED_AT_ONCE", 3)
     text, folder = corpus
     documents = list(textdata.read_documents(text))
     assert [len(d) for d in documents] == [400, 50]

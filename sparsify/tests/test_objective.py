@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 import torch
-from sparsify import modeling, muon
+from sparsify import modeling, muon, objective
 from sparsify.objective import IGNORE, Objective
 from torch.nn.functional import cross_entropy
 
@@ -13,7 +14,9 @@ def batch(model, n=32, seed=1):
     return x, y
 
 
-def test_mixed_precision_changes_the_loss_by_rounding_only(model):
+@pytest.mark.parametrize("whole_logits", [0, objective.WHOLE_LOGITS])
+def test_mixed_precision_changes_the_loss_by_rounding_only(model, whole_logits, monkeypatch):
+    monkeypatch.setattr(objective, "WHOLE_LOGITS", whole_logits)
     x, y = batch(model)
     exact = Objective(model)(x, y)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -94,6 +97,10 @@ def test_distillation_loss_is_the_divergence_from_the_teacher(model):
     assert all(p.grad is None for p in teacher.parameters())
     same = Objective(model, model)(x, y)[1]
     assert abs(float(same.detach())) < 1e-5
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = Objective(model, teacher)(x, y)[1]
+    assert abs(mixed - kl) < 0.01 * kl
+    assert float(Objective(model, teacher).eval()(x, y)[1]) == 0
 
 
 def test_gradient_checkpointing_changes_no_gradient(model):
@@ -104,9 +111,21 @@ def test_gradient_checkpointing_changes_no_gradient(model):
         return gradients(model, nll + 10 * l1.sum())
 
     plain = grads()
+    runs = []
+    model.model.layers[1].mlp.register_forward_pre_hook(lambda *_: runs.append(1))
     model.activation_checkpointing_enable()
     for got, want in zip(grads(), plain):
         assert torch.allclose(got, want, rtol=1e-4, atol=1e-6)
+    assert len(runs) == 2  # again in the backward pass
+
+
+def test_attention_is_causal_without_a_mask(model):
+    x, _ = batch(model)
+    expected = model(input_ids=x).logits
+    model.set_attn_implementation(modeling.CAUSAL)
+    assert torch.allclose(model(input_ids=x).logits, expected, atol=1e-5)
+    x[:, -1] = 3
+    assert torch.allclose(model(input_ids=x).logits[:, :-1], expected[:, :-1], atol=1e-5)
 
 
 def test_fatrelu_keeps_the_edge():

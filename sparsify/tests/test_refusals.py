@@ -18,6 +18,11 @@ def refused(module, command):
 def test_models_that_are_no_llama(corpus, tmp_path):
     command = train_command(corpus, tmp_path / "a", "--steps 1 --init x")
     assert "no config.json" in refused(train, command)
+    assert not (tmp_path / "a").exists()  # before texts are encoded
+    command = train_command(corpus, tmp_path / "a", "--steps 1 --distill 0.5 --teacher x")
+    assert "no config.json" in refused(train, command)
+    command = train_command(corpus, tmp_path / "a", "--steps 1 --teacher x")
+    assert "--distill" in refused(train, command)
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["MiniCPMForCausalLM"]}))
     command = train_command(corpus, tmp_path / "b", f"--steps 1 --init {tmp_path}")
     assert "MiniCPMForCausalLM" in refused(train, command)
@@ -36,6 +41,23 @@ def test_a_run_is_not_overwritten(corpus, tmp_path):
     assert "--resume" in refused(train, train_command(corpus, tmp_path, "--steps 2"))
 
 
+@pytest.mark.parametrize("option", ["--steps 3", "--lr 0.1", "--batch 2", "--seed 9"])
+def test_a_run_does_not_go_on_with_other_options(corpus, tmp_path, option):
+    run(train, train_command(corpus, tmp_path, "--steps 2"))
+    name, value = option.removeprefix("--").split()
+    answer = refused(train, train_command(corpus, tmp_path, f"--steps 2 {option} --resume"))
+    assert f"with {name} " in answer and f", not {value}" in answer
+
+
+def test_a_vocabulary_that_is_too_small(model, corpus, tmp_path):
+    small = modeling.new_model(300, 16, 24, 1, 2, 1, 64)
+    small.save_pretrained(tmp_path / "small")
+    command = f"--steps 1 --init {tmp_path}/small"
+    assert "300 embeddings" in refused(train, train_command(corpus, tmp_path / "a", command))
+    command = f"--steps 1 --distill 0.5 --teacher {tmp_path}/small"
+    assert "vocabulary of 300" in refused(train, train_command(corpus, tmp_path / "b", command))
+
+
 def test_a_checkpoint_that_was_being_replaced_is_found(corpus, tmp_path):
     run(train, train_command(corpus, tmp_path, "--steps 2"))
     (tmp_path / "checkpoint").rename(tmp_path / ".old")
@@ -45,8 +67,8 @@ def test_a_checkpoint_that_was_being_replaced_is_found(corpus, tmp_path):
 def test_a_checkpoint_that_was_not_quite_thrown_away_is_no_hindrance(corpus, tmp_path):
     run(train, train_command(corpus, tmp_path, "--steps 2"))
     shutil.copytree(tmp_path / "checkpoint", tmp_path / ".old")
-    run(train, train_command(corpus, tmp_path, "--steps 3 --resume"))
-    assert json.loads((tmp_path / "checkpoint/step.json").read_text()) == 3
+    run(train, train_command(corpus, tmp_path, "--steps 2 --resume"))
+    assert json.loads((tmp_path / "checkpoint/run.json").read_text())["step"] == 2
     assert not (tmp_path / ".old").exists()
 
 
@@ -79,6 +101,17 @@ def test_a_report_of_models_or_texts_of_one_name(tmp_path):
     assert "two models are named final" in refused(report, command)
     command = f"report --model a b --text a/x.txt b/x.txt --out {tmp_path}/report"
     assert "two texts are named x.txt" in refused(report, command)
+
+
+def test_a_report_of_nothing(corpus, tmp_path):
+    assert "--log" in refused(report, f"report --out {tmp_path}")
+    assert "name both" in refused(report, f"report --text {corpus[0]} --out {tmp_path}")
+
+
+def test_a_text_without_a_word(corpus, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n<|endofbook|>\n")
+    with pytest.raises(SystemExit, match="no text"):
+        textdata.encode(tmp_path / "empty.txt", corpus[1])
 
 
 def test_a_model_from_nothing_without_a_tokenizer(corpus, tmp_path):
